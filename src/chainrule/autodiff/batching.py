@@ -1,0 +1,138 @@
+"""vmap: a function of one example, applied to a batch at once.
+
+The function is traced once on the types of one example; each gate is then applied with one more
+leading axis, by its kind's batching rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optree
+
+from .. import ops
+from ..core.node import Node
+from ..core.types import ArrayType, normalize_axis
+from ..errors import AxisError, ShapeError, TraceError
+from ..ops.dispatch import bind, broadcast_to, to_tensor
+from ..ops.shaping import moveaxis
+from ..ops.tensor import Tensor
+from ..ops.tracing import trace
+from .containers import LEAVES, flatten, unflatten
+
+
+class Batch(NamedTuple):
+    """A value, and whether it has the batch axis (in front)."""
+
+    value: Any
+    batched: bool
+
+
+def vmap(
+    function: Callable[..., Any], in_axes: Any = 0, out_axes: int | None = 0
+) -> Callable[..., Any]:
+    """The function over a batch: along axis `in_axes` of each argument, stacked along `out_axes`.
+
+    `in_axes` is an axis for all arguments, or a tuple with one for each (None: the argument is
+    the same for all examples). The function may not branch on values.
+
+    >>> import chainrule as cr
+    >>> cr.vmap(lambda x: x.sum())(cr.asarray([[1.0, 2.0], [3.0, 4.0]]))
+    asarray([3., 7.])
+    """
+
+    def batched(*args: Any, **kwargs: Any) -> Any:
+        axes = _spread_axes(in_axes, args)
+        leaves, structure = optree.tree_flatten(args, namespace="chainrule")
+        n, types, batches = None, [], []
+        for leaf, axis in zip(leaves, axes, strict=True):
+            if axis is None:
+                continue
+            if not isinstance(leaf, LEAVES):
+                raise ShapeError(f"vmap cannot batch over {type(leaf).__name__}: give it axis None")
+            x = to_tensor(leaf)
+            if not x.ndim:
+                raise ShapeError("vmap over a 0-d argument: it has no axis to go along (axis None?)")
+            x = moveaxis(x, normalize_axis(axis, x.ndim, "in_axes"), 0)
+            if n is not None and x.shape[0] != n:
+                raise ShapeError(
+                    f"vmap: batch sizes differ, {n} and {x.shape[0]} (in_axes={in_axes})"
+                )
+            n = x.shape[0]
+            types.append(ArrayType(x.shape[1:], x.dtype))
+            batches.append(x)
+        if n is None:
+            raise AxisError(f"vmap needs an argument to batch over, in_axes={in_axes} has none")
+
+        def run(*inputs: Tensor) -> Any:
+            rest = iter(inputs)
+            full = [
+                leaf if axis is None else next(rest)
+                for leaf, axis in zip(leaves, axes, strict=True)
+            ]
+            return function(*optree.tree_unflatten(structure, full), **kwargs)
+
+        graph, result = trace(run, types)
+        if graph.assignments:
+            raise TraceError("a variable is assigned inside vmap: do it outside")
+        values: dict[Node, Any] = {
+            node: Batch(x, True) for node, x in zip(graph.inputs, batches, strict=True)
+        }
+        for handle, node in graph.captured:
+            values[node] = Batch(handle, False)
+        outputs, _ = graph.run(values, lambda node, operands: _apply(node, operands, n))
+        return optree.tree_unflatten(result, [_place(o, n, out_axes) for o in outputs])
+
+    return batched
+
+
+def _apply(node: Node, operands: list[Any], n: int) -> Batch:
+    """A gate on operands some of which are batched."""
+    pairs = [o if isinstance(o, Batch) else Batch(o, False) for o in operands]
+    values = [p.value for p in pairs]
+    params = node.params or {}
+    assert node.primitive is not None
+    if node.name == "item":
+        return Batch(values[0][params["index"]], pairs[0].batched)
+    if not any(p.batched for p in pairs):
+        return Batch(bind(node.primitive, tuple(values), params), False)
+    return Batch(node.primitive.batch(ops, n, values, [p.batched for p in pairs], params), True)
+
+
+def _place(output: Any, n: int, out_axes: int | None) -> Tensor:
+    pair = output if isinstance(output, Batch) else Batch(output, False)
+    x = to_tensor(pair.value)
+    if out_axes is None:
+        if pair.batched:
+            raise AxisError("out_axes=None for a result that differs between the examples")
+        return x
+    if not pair.batched:
+        x = broadcast_to(x, (n, *x.shape))
+    return moveaxis(x, 0, normalize_axis(out_axes, x.ndim, "out_axes"))
+
+
+def _spread_axes(in_axes: Any, args: tuple[Any, ...]) -> list[Any]:
+    """One axis (or None) for each leaf of the arguments."""
+    if in_axes is None or isinstance(in_axes, int):
+        per_argument: Any = (in_axes,) * len(args)
+    else:
+        per_argument = tuple(in_axes)
+        if len(per_argument) != len(args):
+            raise AxisError(
+                f"in_axes={in_axes} names {len(per_argument)} arguments, the call has {len(args)}"
+            )
+    axes: list[Any] = []
+    for axis, arg in zip(per_argument, args, strict=True):
+        count = len(optree.tree_leaves(arg, namespace="chainrule"))
+        if axis is None or isinstance(axis, int):
+            axes += [axis] * count
+        else:  # a container like the argument, of axes
+            inner = optree.tree_leaves(axis, none_is_leaf=True, namespace="chainrule")
+            if len(inner) != count:
+                raise AxisError(f"in_axes {axis} does not fit an argument of {count} arrays")
+            axes += inner
+    return axes
+
+
+__all__ = ["flatten", "unflatten", "vmap"]

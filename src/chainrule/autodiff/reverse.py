@@ -1,0 +1,365 @@
+"""Reverse mode: downstream = upstream × local, gate by gate from the output back.
+
+`Linearized` is a function at a point: the recorded graph between its inputs and outputs, through
+which upstream gradients are pulled and tangents are pushed. `backward`, `grad`, `vjp` and (in
+forward.py) `jvp` are thin around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..core import bare
+from ..core.context import CONTEXT, context
+from ..core.node import Node, topological
+from ..core.primitive import ITEM, LINK
+from ..core.types import FLOATS
+from ..errors import DTypeError, GradientError, ShapeError
+from ..ops.dispatch import bind, to_tensor
+from ..ops.tensor import ArrayLike, Parameter, Tensor, constant, variable, variable_value
+from .containers import flatten, select, unflatten
+
+Function = Callable[..., Any]
+
+
+def handle_of(node: Node) -> Tensor:
+    """A Tensor on a node: the one that is held, or a new one."""
+    handle = node.handle() if node.handle is not None else None
+    if handle is not None and handle._node is node:
+        return handle  # type: ignore[no-any-return]
+    result = object.__new__(Tensor)
+    result._value, result._node = node.value, node
+    return result
+
+
+def pull_back(
+    order: Sequence[Node],
+    upstream: dict[Node, Any],
+    xp: Any,
+    active: set[Node] | None = None,
+    keep: Callable[[Node], bool] = lambda node: True,
+) -> dict[Node, Any]:
+    """upstream × local through every node of `order` in reverse; the gradient of each node.
+
+    `active` are the nodes whose gradient is wanted (None: all); `keep` says of which nodes the
+    gradient is still wanted when it has been passed on. Nothing is recorded if `xp` is bare.
+    """
+    table = upstream
+    recorded = xp is ops
+    for node in reversed(order):
+        primitive = node.primitive
+        if primitive is None or node not in table:
+            continue
+        if active is not None and node not in active:
+            continue
+        u = table[node] if keep(node) else table.pop(node)
+        inputs = node.inputs
+        if primitive is ITEM:
+            parts = table.setdefault(inputs[0], [None] * len(inputs[0].type.items))
+            k = node.params["index"]  # type: ignore[index]
+            parts[k] = u if parts[k] is None else parts[k] + u
+            continue
+        if u.__class__ is list:  # a gate with several outputs: those without a gradient get 0
+            u = [
+                np.zeros(t.shape, t.dtype) if part is None else part
+                for part, t in zip(u, node.type.items, strict=True)  # type: ignore[attr-defined]
+            ]
+        if recorded:
+            operands = [handle_of(x) if x.__class__ is Node else x for x in inputs]
+            out = node.data if isinstance(node.data, tuple) else handle_of(node)
+        else:
+            operands = [x.data if x.__class__ is Node else x for x in inputs]
+            out = node.data
+        params = node.params
+        joint = primitive.pull_all(xp, u, out, operands, params) if primitive.joint else None  # type: ignore[arg-type]
+        for i, x in enumerate(inputs):
+            if x.__class__ is not Node or (active is not None and x not in active):
+                continue
+            if joint is not None:
+                g = joint[i]
+            else:
+                g = primitive.local(i, xp, out, operands, params).pull(xp, u)  # type: ignore[arg-type]
+            if g is not None:
+                table[x] = table[x] + g if x in table else g
+    return table
+
+
+def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
+    """Set `.grad` on variables and held intermediates; add to it on Parameters."""
+    node = y._node
+    if node is None:
+        raise GradientError(
+            "backward of a constant: it was computed from no variable. Make variables with "
+            "cr.tensor or cr.Parameter (and not inside cr.no_grad)"
+        )
+    recorded = CONTEXT.get().trace is not None
+    u = _upstream(y, gradient)
+    order = topological([node])
+    with np.errstate(all="ignore"):  # infinite partials are met with strong zeros, not warnings
+        table = pull_back(
+            order,
+            {node: u if recorded else u._value},
+            ops if recorded else bare.xp,
+            keep=lambda n: n.handle is not None and n.handle() is not None,
+        )
+    for n in order:
+        handle = n.handle() if n.handle is not None else None
+        if handle is None:
+            continue
+        g = table.get(n)
+        if g is None:
+            g = np.zeros(n.shape, n.type.dtype)
+        g = g if isinstance(g, Tensor) else constant(np.asarray(g))
+        if isinstance(handle, Parameter) and handle.grad is not None:
+            g = handle.grad + g
+        handle._grad = g
+
+
+def _upstream(y: Tensor, gradient: ArrayLike | None) -> Tensor:
+    """The gradient at the output: what the caller gave, or 1 for a scalar."""
+    if gradient is None:
+        if y.size != 1:
+            raise GradientError(
+                f"backward of a Tensor of shape {y.shape} needs the gradient at it: "
+                "y.backward(gradient) with an array of that shape, or y.sum().backward()"
+            )
+        return constant(np.ones(y.shape, y.dtype))
+    u = to_tensor(gradient)
+    if u.shape != y.shape:
+        raise ShapeError(
+            f"the upstream gradient must have the shape of the output: {y.shape}, "
+            f"received {u.shape}"
+        )
+    return u if u.dtype == y.dtype else ops.astype(u, y.dtype)
+
+
+def fresh(x: ArrayLike) -> Tensor:
+    """A new variable with the value of x, linked to x if x is a Tensor with a history."""
+    if isinstance(x, Tensor) and (x._node is not None or x._value is None):
+        if x.dtype.char not in FLOATS:
+            raise DTypeError(f"cannot differentiate by an integer or bool Tensor ({x.type})")
+        link: Tensor = bind(LINK, (x,), {})
+        return link
+    if CONTEXT.get().trace is not None:
+        link = bind(LINK, (variable_value(x),), {})
+        return link
+    if isinstance(x, (Tensor, np.ndarray)) and x.dtype.char in FLOATS:
+        return variable(x._value if isinstance(x, Tensor) else np.asarray(x))
+    return variable(variable_value(x))
+
+
+class Linearized:
+    """f at x: the graph between fresh variables and the outputs, pulled and pushed through."""
+
+    def __init__(self, function: Function, leaves: Sequence[ArrayLike]) -> None:
+        outer = CONTEXT.get()
+        with context(recording=True, functional=True):
+            self.inputs = [fresh(x) for x in leaves]
+            self.output, self.aux = function(self.inputs), None
+        self.outputs, self.structure = flatten(self.output, what="the result")
+        self.outputs = [to_tensor(o) for o in self.outputs]
+        self.wanted = [x._node for x in self.inputs if x._node is not None]
+        roots = [o._node for o in self.outputs if o._node is not None]
+        self.order = topological(roots, self.wanted)
+        self.active = active_nodes(self.order, self.wanted)
+        wanted = set(self.wanted)
+        self.differentiable = (outer.recording or outer.trace is not None) and (
+            outer.trace is not None
+            or any(n.primitive is not None for n in self.wanted)
+            or any(n.primitive is None and n not in wanted for n in self.order)
+        )
+
+    def namespace(self, vectors: Iterable[Any]) -> Any:
+        """Record the derivative if it depends on something that is itself recorded."""
+        now = CONTEXT.get()
+        if now.trace is not None:
+            return ops
+        dependent = any(isinstance(v, Tensor) and v._node is not None for v in vectors)
+        return ops if now.recording and (self.differentiable or dependent) else bare.xp
+
+    def pull(self, upstreams: Sequence[Tensor]) -> list[Tensor]:
+        """The gradient by each input, for an upstream gradient at each output."""
+        xp = self.namespace(upstreams)
+        table: dict[Node, Any] = {}
+        for o, u in zip(self.outputs, upstreams, strict=True):
+            if o._node is not None:
+                v = u if xp is ops else u._value
+                table[o._node] = table[o._node] + v if o._node in table else v
+        with np.errstate(all="ignore"):
+            pull_back(self.order, table, xp, self.active, keep=set(self.wanted).__contains__)
+        return [
+            self._result(table.get(x._node), x)  # type: ignore[arg-type]
+            for x in self.inputs
+        ]
+
+    def push(self, tangents: Sequence[Tensor]) -> list[Tensor]:
+        """How each output moves when each input moves along its tangent."""
+        xp = self.namespace(tangents)
+        table: dict[Node, Any] = {}
+        for x, t in zip(self.inputs, tangents, strict=True):
+            if x._node is not None:
+                table[x._node] = t if xp is ops else t._value
+        with np.errstate(all="ignore"):
+            push_forward(self.order, table, xp)
+        return [
+            self._result(table.get(o._node) if o._node is not None else None, o)
+            for o in self.outputs
+        ]
+
+    @staticmethod
+    def _result(value: Any, like: Tensor) -> Tensor:
+        if value is None:
+            return constant(np.zeros(like.shape, like.dtype))
+        return value if isinstance(value, Tensor) else constant(np.asarray(value))
+
+
+def push_forward(order: Sequence[Node], table: dict[Node, Any], xp: Any) -> None:
+    """local × tangent through every node of `order`; the tangent of each node goes into `table`."""
+    recorded = xp is ops
+    for node in order:
+        primitive = node.primitive
+        if primitive is None or node in table:
+            continue
+        inputs = node.inputs
+        if primitive is ITEM:
+            if inputs[0] in table:
+                table[node] = table[inputs[0]][node.params["index"]]  # type: ignore[index]
+            continue
+        if not any(x in table for x in inputs if x.__class__ is Node):
+            continue
+        if recorded:
+            operands = [handle_of(x) if x.__class__ is Node else x for x in inputs]
+            out = node.data if isinstance(node.data, tuple) else handle_of(node)
+        else:
+            operands = [x.data if x.__class__ is Node else x for x in inputs]
+            out = node.data
+        total = None
+        for i, x in enumerate(inputs):
+            if x.__class__ is Node and x in table:
+                t = primitive.local(i, xp, out, operands, node.params).push(xp, table[x])  # type: ignore[arg-type]
+                if isinstance(t, tuple):
+                    t = t if total is None else tuple(a + b for a, b in zip(total, t, strict=True))
+                    total = t
+                elif t is not None:
+                    total = t if total is None else total + t
+        if total is not None:
+            table[node] = total
+
+
+def active_nodes(order: Sequence[Node], wanted: Iterable[Node]) -> set[Node]:
+    """The nodes of `order` that depend on a wanted one."""
+    active = set(wanted)
+    for node in order:
+        if any(x.__class__ is Node and x in active for x in node.inputs):
+            active.add(node)
+    return active
+
+
+# -- the functions users call ------------------------------------------------------------------
+
+
+def vjp(function: Function, *args: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """The value of function(*args), and pull: upstream → upstream × Jacobian for each argument.
+
+    pull returns a tuple, one entry an argument, each a container like the argument.
+
+    >>> import chainrule as cr
+    >>> y, pull = cr.vjp(lambda x: x * x, cr.asarray([1.0, 2.0]))
+    >>> pull(cr.asarray([1.0, 1.0]))
+    (asarray([2., 4.]),)
+    """
+    leaves, structure = flatten(args, what="the arguments")
+    line = Linearized(lambda xs: function(*unflatten(structure, xs)), leaves)
+
+    def pull(upstream: Any) -> Any:
+        given, shape = flatten(upstream, what="the upstream gradient")
+        if len(given) != len(line.outputs):
+            raise ShapeError(
+                f"the upstream gradient must be like the result, {line.structure}; received {shape}"
+            )
+        ups = [_upstream(o, u) for o, u in zip(line.outputs, given, strict=True)]
+        return unflatten(structure, line.pull(ups))
+
+    return _detached(line), pull
+
+
+def _detached(line: Linearized) -> Any:
+    """The result of the function, depending on what its inputs depend on and not on the fresh ones."""
+    if line.differentiable:
+        return unflatten(line.structure, line.outputs)
+    return unflatten(line.structure, [o.detach() for o in line.outputs])
+
+
+def value_and_grad(
+    function: Function, wrt: Any = 0, *, has_aux: bool = False
+) -> Callable[..., tuple[Any, Any]]:
+    """A function that returns the value of a scalar function and its gradient by one argument.
+
+    `wrt` names the argument: its position, its name, or a tuple of them. With `has_aux` the
+    function returns (value, anything), and so does the value here.
+
+    >>> import chainrule as cr
+    >>> value, gradient = cr.value_and_grad(lambda x: (x * x).sum())(cr.asarray([1.0, 2.0]))
+    >>> float(value), gradient
+    (5.0, asarray([2., 4.]))
+    """
+
+    def value_and_gradient(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        chosen, call = select(function, wrt, args, kwargs)
+        leaves, structure = flatten(chosen, what="the argument to differentiate by")
+        aux: list[Any] = []
+
+        def run(xs: list[Tensor]) -> Any:
+            result = call(unflatten(structure, xs))
+            if has_aux:
+                result, extra = result
+                aux.append(extra)
+            return result
+
+        line = Linearized(run, leaves)
+        if len(line.outputs) != 1 or line.outputs[0].size != 1:
+            raise GradientError(
+                "grad takes a function with one scalar result, received "
+                + ", ".join(str(o.type) for o in line.outputs)
+                + "; take its sum, or use cr.vjp or cr.jacobian"
+            )
+        y = line.outputs[0]
+        if y.dtype.char not in FLOATS:
+            raise GradientError(f"the gradient of a result of dtype {y.dtype} is not defined")
+        gradient = unflatten(structure, line.pull([constant(np.ones(y.shape, y.dtype))]))
+        value = _detached(line)
+        return ((value, aux[0]) if has_aux else value), gradient
+
+    return value_and_gradient
+
+
+def grad(function: Function, wrt: Any = 0, *, has_aux: bool = False) -> Callable[..., Any]:
+    """The gradient of a scalar function by one argument, as a function; composable to any order.
+
+    `wrt` names the argument: its position, its name, or a tuple of them. The gradient is a
+    container like the argument. With `has_aux` it returns (gradient, aux).
+
+    >>> import chainrule as cr
+    >>> float(cr.grad(cr.grad(lambda x: x**3))(2.0))
+    12.0
+    """
+    both = value_and_grad(function, wrt, has_aux=has_aux)
+
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, result = both(*args, **kwargs)
+        return (result, value[1]) if has_aux else result
+
+    return gradient
+
+
+def linear_transpose(
+    function: Function, shapes: Sequence[Any], dtypes: Sequence[Any], vector: Any
+) -> list[Any]:
+    """The transpose of a linear function of arrays of these shapes, applied to a vector."""
+    zeros = [np.zeros(s, d) for s, d in zip(shapes, dtypes, strict=True)]
+    line = Linearized(lambda xs: function(*xs), zeros)
+    return list(line.pull([to_tensor(vector)]))

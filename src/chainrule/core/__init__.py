@@ -1,0 +1,1 @@
+"""The core: array types, primitives, index maps, local Jacobians, nodes and graphs."""

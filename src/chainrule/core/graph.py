@@ -1,0 +1,183 @@
+"""Graphs: nodes in order, with inputs and outputs. Printed, verified, evaluated, differentiated.
+
+`Graph.evaluate` is the reference interpreter: what it computes is what compiled code must compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import GraphError
+from .node import Node, topological
+from .primitive import ITEM, Elementwise, LinearGate
+from .types import ArrayType, TupleType
+
+
+@dataclass
+class Graph:
+    """inputs and captured variables → nodes → outputs, and the values assigned to variables.
+
+    Constants are arrays (by reference) among the inputs of nodes. `captured` pairs each Tensor
+    from outside with the leaf that stands for it; `assignments` pairs variables with the node or
+    array that is their new value.
+    """
+
+    inputs: list[Node]
+    nodes: list[Node]
+    outputs: list[Any]
+    captured: list[tuple[Any, Node]] = field(default_factory=list)
+    assignments: list[tuple[Any, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        outputs: Sequence[Any],
+        inputs: Sequence[Node] = (),
+        captured: Sequence[tuple[Any, Node]] = (),
+        assignments: Sequence[tuple[Any, Any]] = (),
+    ) -> Graph:
+        """The graph of all that the outputs and assignments depend on."""
+        roots = [o for o in outputs if isinstance(o, Node)]
+        roots += [o for _, o in assignments if isinstance(o, Node)]
+        known = {*inputs, *(leaf for _, leaf in captured)}
+        order = topological(roots, known)
+        leaves = [n for n in order if n.primitive is None and n not in known]
+        captured = [*captured, *((n.handle() if n.handle else None, n) for n in leaves)]
+        nodes = [n for n in order if n.primitive is not None and n not in known]
+        return cls(list(inputs), nodes, list(outputs), captured, list(assignments))
+
+    def __iter__(self) -> Iterable[Node]:  # type: ignore[override]
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def leaves(self) -> list[Node]:
+        """The inputs, then the leaves of the captured variables."""
+        return self.inputs + [leaf for _, leaf in self.captured]
+
+    # -- evaluating ---------------------------------------------------------------------------
+
+    def run(
+        self, leaves: dict[Node, Any], apply: Callable[[Node, list[Any]], Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """Outputs and assigned values, where apply(node, operands) gives each node's value."""
+        values = dict(leaves)
+        for node in self.nodes:
+            operands = [values[x] if isinstance(x, Node) else x for x in node.inputs]
+            values[node] = apply(node, operands)
+
+        def read(x: Any) -> Any:
+            return values[x] if isinstance(x, Node) else x
+
+        return [read(o) for o in self.outputs], [read(v) for _, v in self.assignments]
+
+    def evaluate(self, *arrays: Any) -> list[Any]:
+        """The outputs for these input arrays, in NumPy, gate by gate: the reference interpreter."""
+        if len(arrays) != len(self.inputs):
+            raise GraphError(f"the graph has {len(self.inputs)} inputs, received {len(arrays)}")
+        leaves: dict[Node, Any] = dict(zip(self.inputs, map(np.asarray, arrays), strict=True))
+        for handle, leaf in self.captured:
+            leaves[leaf] = np.asarray(handle) if leaf.data is None else leaf.data
+
+        def apply(node: Node, operands: list[Any]) -> Any:
+            assert node.primitive is not None
+            return node.primitive.forward(*operands, **(node.params or {}))
+
+        return self.run(leaves, apply)[0]
+
+    # -- checking -----------------------------------------------------------------------------
+
+    def verify(self) -> Graph:
+        """Check every rule a graph keeps, and return it; the first break is a GraphError."""
+        known: set[Node] = set(self.leaves)
+        if len(known) != len(self.inputs) + len(self.captured):
+            raise GraphError("a leaf stands twice among the inputs and captured variables")
+        for node in self.nodes:
+            if node.primitive is None:
+                raise GraphError(f"{node!r} has no primitive and is no input")
+            for x in node.inputs:
+                if isinstance(x, Node) and x not in known:
+                    raise GraphError(f"{node!r} uses {x!r} before it is computed")
+            if node in known:
+                raise GraphError(f"{node!r} stands twice")
+            known.add(node)
+            self._verify_types(node)
+        for out in (*self.outputs, *(v for _, v in self.assignments)):
+            if isinstance(out, Node) and out not in known:
+                raise GraphError(f"output {out!r} is not computed by the graph")
+        return self
+
+    def _verify_types(self, node: Node) -> None:
+        assert node.primitive is not None
+        types = [type_of(x, node) for x in node.inputs]
+        if isinstance(node.primitive, Elementwise):
+            for t in types:
+                if t.shape != node.type.shape and t.shape != ():
+                    # a constant operand of an eager node is broadcast by NumPy itself
+                    if np.broadcast_shapes(t.shape, node.type.shape) == node.type.shape:
+                        continue
+                    raise GraphError(f"{node!r} has an operand of type {t}")
+        if isinstance(node.primitive, LinearGate) and types[0].shape != node.params["map"].in_shape:  # type: ignore[index]
+            raise GraphError(f"{node!r} has a map for {node.params['map'].in_shape}, not {types[0]}")  # type: ignore[index]
+        if isinstance(node.primitive, Elementwise) and node.data is not None:
+            types = [t._replace(shape=node.type.shape) for t in types]
+        expected = node.primitive.type(*types, **(node.params or {}))
+        if expected != node.type:
+            raise GraphError(f"{node!r} should have type {expected}")
+
+    # -- printing -----------------------------------------------------------------------------
+
+    def names(self) -> dict[Node, str]:
+        """A short name for every node, as used in the printed form."""
+        result: dict[Node, str] = {}
+        for k, node in enumerate(self.inputs):
+            result[node] = f"x{k}"
+        for k, (handle, leaf) in enumerate(self.captured):
+            result[leaf] = getattr(handle, "name", "") or f"v{k}"
+        for k, node in enumerate(self.nodes):
+            result[node] = f"%{k}"
+        return result
+
+    def __str__(self) -> str:
+        names = self.names()
+
+        def operand(x: Any) -> str:
+            if isinstance(x, Node):
+                return names[x]
+            array = np.asarray(x)
+            return str(array[()]) if array.ndim == 0 else f"const {array.dtype}{list(array.shape)}"
+
+        lines = ["graph(" + ", ".join(f"{names[n]}: {n.type}" for n in self.leaves) + ")"]
+        for node in self.nodes:
+            assert node.primitive is not None
+            details = node.primitive.describe(node.params or {})
+            call = f"{node.name}({', '.join(map(operand, node.inputs))})"
+            where = Path(node.line).name
+            text = f"  {names[node]}: {node.type} = {call}" + (f"  [{details}]" if details else "")
+            lines.append(f"{text:<72}  # {where}" if where else text)
+        for handle, value in self.assignments:
+            lines.append(f"  {getattr(handle, 'name', '') or 'variable'} := {operand(value)}")
+        lines.append("  return " + ", ".join(map(operand, self.outputs)))
+        return "\n".join(lines)
+
+
+def type_of(x: Any, node: Node) -> ArrayType:
+    """The type of an input of a node; a Python number has the dtype of its neighbours."""
+    if isinstance(x, Node):
+        return x.type
+    if isinstance(x, np.ndarray):
+        return ArrayType(x.shape, x.dtype)
+    for other in node.inputs:
+        if isinstance(other, Node) and not isinstance(other.type, TupleType):
+            return ArrayType((), other.type.dtype)
+    return ArrayType((), np.asarray(x).dtype)
+
+
+__all__ = ["ITEM", "Graph", "type_of"]

@@ -1,0 +1,136 @@
+"""Nodes: the record of one application of a gate. Data, never a closure.
+
+A node's inputs are nodes, or constants (arrays by reference, Python numbers). A node without a
+primitive is a leaf: a variable, or an input of a traced graph.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import numpy as np
+
+from .primitive import Params, Primitive
+from .types import ArrayType, Shape, TupleType
+
+PACKAGE = str(Path(__file__).resolve().parent.parent)
+INSIDE = len(PACKAGE)
+Where = tuple[CodeType, int]
+
+
+class Node:
+    """primitive(inputs, params) with its type; in eager also its value.
+
+    `data` is the value, or, for a broadcast that nobody asked the value of, an array that
+    broadcasts to it; None in traced graphs. `where` is the code object and instruction of the
+    caller; `scope` the path of modules; `handle` a weak reference to the Tensor.
+    """
+
+    __slots__ = (
+        "_type", "data", "handle", "inputs", "params", "primitive", "scope", "where",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        primitive: Primitive | None,
+        inputs: tuple[Any, ...],
+        params: Params | None,
+        data: Any,
+        type: ArrayType | TupleType | None = None,
+        where: Where | None = None,
+        scope: tuple[str, ...] = (),
+    ) -> None:
+        self.primitive = primitive
+        self.inputs = inputs
+        self.params = params
+        self.data = data
+        self._type = type
+        self.where = where
+        self.scope = scope
+        self.handle: Any = None
+
+    @property
+    def type(self) -> ArrayType:
+        """Shape and dtype of the value (a TupleType for a gate with several outputs)."""
+        if self._type is None:
+            if isinstance(self.data, tuple):
+                return TupleType(tuple(ArrayType(d.shape, d.dtype) for d in self.data))  # type: ignore[return-value]
+            return ArrayType(self.data.shape, self.data.dtype)
+        return self._type  # type: ignore[return-value]
+
+    @property
+    def shape(self) -> Shape:
+        return self.data.shape if self._type is None else self._type.shape  # type: ignore[union-attr, no-any-return]
+
+    @property
+    def value(self) -> Any:
+        """The value, in full shape; None in a traced graph."""
+        if self._type is None or self.data is None or isinstance(self.data, tuple):
+            return self.data
+        if self.data.shape != self.shape:
+            return np.broadcast_to(self.data, self.shape)
+        return self.data
+
+    @property
+    def name(self) -> str:
+        return self.primitive.name if self.primitive is not None else "input"
+
+    @property
+    def line(self) -> str:
+        """The line of the user's program that made this node, as `file.py:12`; "" if unknown."""
+        if self.where is None:
+            return ""
+        code, instruction = self.where
+        return f"{code.co_filename}:{line_number(code, instruction)}"
+
+    def __repr__(self) -> str:
+        return f"Node({self.name}: {self.type})"
+
+
+def caller() -> Where:
+    """The code object and instruction offset of the first frame outside chainrule."""
+    frame = sys._getframe(2)
+    while frame.f_code.co_filename[:INSIDE] == PACKAGE:
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
+def line_number(code: CodeType, instruction: int) -> int:
+    """The source line of an instruction of a code object."""
+    for start, end, line in code.co_lines():
+        if start <= instruction < end and line is not None:
+            return line
+    return code.co_firstlineno
+
+
+def topological(roots: Iterable[Node], stops: Iterable[Node] = ()) -> list[Node]:
+    """Every node that the roots depend on, inputs first. Nothing above a stop is visited."""
+    order: list[Node] = []
+    append = order.append
+    seen: set[Node] = set()
+    stops = set(stops)
+    stack: list[Node | None] = list(roots)
+    path: list[Node] = []
+    while stack:
+        node = stack.pop()
+        if node is None:  # all that the last node on the path needs is in `order`
+            append(path.pop())
+            continue
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.primitive is None or node in stops:
+            append(node)
+            continue
+        path.append(node)
+        stack.append(None)
+        for x in reversed(node.inputs):  # so that the first comes off the stack first
+            if x.__class__ is Node and x not in seen:
+                stack.append(x)
+    return order

@@ -1,0 +1,212 @@
+"""Primitives: one class states a gate's forward rule and its local Jacobian; the rest follows.
+
+The kinds here carry what their members share, so that most members need no formula at all:
+
+- `Elementwise`: one forward function, one partial derivative for each input.
+- `LinearGate`: an index map (the parameter `map`) is the whole statement; `dual` is its transpose.
+- `Reducing`: works along `axes`, which batching shifts.
+- `Primitive` itself, for gates that are none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .indexmap import IndexMap
+from .local import IDENTITY, ZERO, Diagonal, Linear, Local
+from .types import BOOLS, FLOATS, INTEGERS, ArrayType, TupleType, bool_, size_of, to_float
+
+Array = np.ndarray[Any, Any]
+Params = dict[str, Any]
+
+
+class Primitive:
+    """A gate. Subclasses give `name`, `forward`, `type` and `local`; one instance serves all uses.
+
+    `inputs` are positional; `params` are static data by keyword (never arrays).
+    """
+
+    name: str = ""
+    differentiable: ClassVar[bool] = True
+    joint: ClassVar[bool] = False
+    """Whether `pull_all` gives the gradients by all inputs at once."""
+    dual: Primitive
+
+    def forward(self, *inputs: Any, **params: Any) -> Any:
+        """The values of the output from the values of the inputs, in NumPy."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(self, *inputs, …)")
+
+    def type(self, *types: ArrayType, **params: Any) -> ArrayType | TupleType:
+        """The type of the output from the types of the inputs, without values."""
+        raise NotImplementedError(f"{type(self).__name__} must define type(self, *types, …)")
+
+    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
+        """The local Jacobian for input i. Never branches on values; computes on `xp`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define local(self, i, xp, out, inputs, params): "
+            "the partial derivatives of the output by input i, as one of the forms in core/local.py"
+        )
+
+    def pull_all(self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any],
+                 params: Params) -> list[Any]:  # fmt: skip
+        """upstream × local for every input (`joint` primitives only)."""
+        raise NotImplementedError(f"{type(self).__name__} must define pull_all(…)")
+
+    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
+              params: Params) -> Any:  # fmt: skip
+        """The gate on inputs some of which have one more leading axis of n; so has the result."""
+        raise NotImplementedError(f"{type(self).__name__} must define batch(…)")
+
+    def flops(self, out: ArrayType, types: Sequence[ArrayType], params: Params) -> int:
+        """Arithmetic operations of one forward call."""
+        return 0
+
+    def describe(self, params: Params) -> str:
+        """The parameters as printed in a graph."""
+        return ", ".join(f"{k}={v}" for k, v in params.items())
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return (type(self), ())
+
+
+class Elementwise(Primitive):
+    """out[s] = f(x[s], y[s], …): all inputs have the shape of the output, L is diagonal."""
+
+    forward: Callable[..., Any]
+    takes: ClassVar[str] = BOOLS + INTEGERS + FLOATS
+    """The dtypes it computes in, by NumPy's letters."""
+    result: ClassVar[np.dtype[Any] | None] = None
+    """The dtype of the result where that is not the dtype of the inputs."""
+    quick: ClassVar[bool] = True
+    """Whether float operands of one dtype can be used as they are."""
+    casts: ClassVar[bool] = True
+    """Whether operands are brought to a common dtype first."""
+    selectors: ClassVar[int] = 0
+    """How many of its first operands are conditions, of dtype bool whatever the others are."""
+
+    def computes(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """The dtype it computes in for operands of this common dtype."""
+        return dtype
+
+    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
+        """∂out/∂inputs[i], entry by entry."""
+        raise NotImplementedError(f"{type(self).__name__} must define partial(self, xp, i, out, …)")
+
+    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
+        return ArrayType(types[0].shape, self.result or types[0].dtype)
+
+    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
+        return Diagonal(self.partial(xp, i, out, *inputs))
+
+    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
+              params: Params) -> Any:  # fmt: skip
+        return xp.elementwise(self, *inputs, **params)
+
+    def flops(self, out: ArrayType, types: Sequence[ArrayType], params: Params) -> int:
+        return out.size
+
+
+class Floating(Elementwise):
+    """An elementwise gate on floats; integers are cast to float first."""
+
+    takes = FLOATS
+
+    def computes(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        return to_float(dtype)
+
+
+class Comparing(Elementwise):
+    """An elementwise gate with a result in bool: nothing flows back."""
+
+    result = bool_
+    differentiable = False
+    casts = False  # NumPy compares integers of all sizes exactly
+
+
+class Stepping(Elementwise):
+    """An elementwise gate that is constant between its steps: its derivative is 0."""
+
+    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
+        return ZERO
+
+
+class LinearGate(Primitive):
+    """y = L x where L is the parameter `map`. Further inputs are the integer tables of the map."""
+
+    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
+        return ArrayType(params["map"].out_shape, types[0].dtype)
+
+    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
+        return Linear(self, params["map"], tuple(inputs[1:])) if i == 0 else ZERO
+
+    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
+              params: Params) -> Any:  # fmt: skip
+        return xp.apply(self, tuple(inputs), {"map": params["map"].batched(n)})
+
+    def flops(self, out: ArrayType, types: Sequence[ArrayType], params: Params) -> int:
+        return int(params["map"].additions)
+
+    def describe(self, params: Params) -> str:
+        return str(params["map"])
+
+
+class Reducing(Primitive):
+    """Works along the parameter `axes`, counted from the front."""
+
+    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
+              params: Params) -> Any:  # fmt: skip
+        axes = tuple(a + 1 for a in params["axes"])
+        return xp.apply(self, tuple(inputs), {**params, "axes": axes})
+
+    def flops(self, out: ArrayType, types: Sequence[ArrayType], params: Params) -> int:
+        return types[0].size
+
+
+class Linked(Primitive):
+    """y = x, the same entries: a link between an array and what is differentiated by it."""
+
+    name = "identity"
+
+    def forward(self, x: Array) -> Array:
+        return x
+
+    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
+        return types[0]
+
+    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
+        return IDENTITY
+
+    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
+              params: Params) -> Any:  # fmt: skip
+        return xp.apply(self, tuple(inputs), params)
+
+
+class Item(Primitive):
+    """y = x[index] of a gate with several outputs."""
+
+    name = "item"
+
+    def forward(self, x: tuple[Array, ...], index: int) -> Array:
+        return x[index]
+
+    def type(self, *types: Any, **params: Any) -> ArrayType:
+        item: ArrayType = types[0].items[params["index"]]
+        return item
+
+    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
+              params: Params) -> Any:  # fmt: skip
+        return inputs[0][params["index"]]
+
+
+LINK, ITEM = Linked(), Item()
+
+__all__ = [
+    "ITEM", "LINK", "Array", "Comparing", "Elementwise", "IndexMap", "Item", "LinearGate", "Linked",
+    "Params", "Primitive", "Reducing", "Stepping", "size_of",
+]  # fmt: skip

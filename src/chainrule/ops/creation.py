@@ -1,0 +1,316 @@
+"""Constants: arrays from values, ranges, fills; and functions whose shape depends on values."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.context import CONTEXT
+from ..core.types import FLOATS, ArrayType, Shape, as_dtype, check_dtype, float32, promote, to_float
+from ..errors import DTypeError, ShapeError, TraceError, UnsupportedError
+from .dispatch import astype, bind, broadcast_to, common_dtype, operand, to_tensor
+from .logic import where
+from .tensor import ArrayLike, Tensor, as_array, constant, is_typed
+
+
+def asarray(
+    obj: ArrayLike, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None
+) -> Tensor:
+    """A constant: nothing is differentiated by it. A Tensor stays what it is.
+
+    Python floats become float32, integers int64; arrays keep their dtype and are not copied
+    unless `copy=True` (writing to them later changes the constant).
+
+    >>> import chainrule as cr
+    >>> cr.asarray([1, 2, 3])
+    asarray([1, 2, 3], dtype=int64)
+    """
+    check_device(device)
+    if isinstance(obj, Tensor):
+        result = obj if dtype is None else astype(obj, dtype, copy=False)
+        if copy is False and result is not obj:
+            raise ValueError("this change of dtype needs a copy, and copy=False")
+        return _copied(result) if copy and result is obj else result
+    if copy is False and not isinstance(obj, np.ndarray):
+        raise ValueError(f"an array of a {type(obj).__name__} needs a copy, and copy=False")
+    if isinstance(obj, (list, tuple)) and _holds_dependent(obj):
+        from .shaping import stack
+
+        return stack([asarray(o, dtype=dtype) for o in obj])
+    array = as_array(obj)
+    target = None if dtype is None else as_dtype(dtype)
+    if target is None and not is_typed(obj) and array.dtype.char in FLOATS:
+        target = float32
+    if target is not None and target != array.dtype:
+        if copy is False:
+            raise ValueError("this change of dtype needs a copy, and copy=False")
+        array = array.astype(target)
+    elif copy:
+        array = array.copy()
+    return constant(array)
+
+
+def _holds_dependent(obj: Sequence[Any]) -> bool:
+    return any(
+        x._node is not None if isinstance(x, Tensor)
+        else isinstance(x, (list, tuple)) and _holds_dependent(x)
+        for x in obj
+    )  # fmt: skip
+
+
+def _copied(x: Tensor) -> Tensor:
+    return constant(x._value.copy()) if x.is_constant else x + 0
+
+
+def check_device(device: Any) -> None:
+    if device not in (None, "cpu"):
+        raise UnsupportedError(f'the only device is "cpu", received {device!r}')
+
+
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A constant on the memory of another library's array (any with `__dlpack__`)."""
+    check_device(device)
+    array = np.from_dlpack(x) if copy is None else np.from_dlpack(x, copy=copy)
+    check_dtype(array.dtype)
+    return constant(array)
+
+
+def _shape(shape: int | Shape) -> Shape:
+    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    result = []
+    for n in sizes:
+        if not hasattr(n, "__index__"):
+            raise DTypeError(f"a shape takes whole numbers, received {shape!r}")
+        result.append(n.__index__())
+    if min(result, default=0) < 0:
+        raise ShapeError(f"a shape takes no negative sizes, received {shape!r}")
+    return tuple(result)
+
+
+def full(shape: int | Shape, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A constant of this shape with every entry `fill_value`."""
+    check_device(device)
+    target = common_dtype([operand(fill_value)]) if dtype is None else as_dtype(dtype)
+    value = to_tensor(fill_value)
+    if value.dtype != target:
+        value = astype(value, target)
+    if value._value is None or value._node is not None:
+        return broadcast_to(value, _shape(shape))
+    return constant(np.full(_shape(shape), value._value, target))
+
+
+def zeros(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A constant of zeros, float32 by default."""
+    check_device(device)
+    return constant(np.zeros(_shape(shape), float32 if dtype is None else as_dtype(dtype)))
+
+
+def ones(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A constant of ones, float32 by default."""
+    check_device(device)
+    return constant(np.ones(_shape(shape), float32 if dtype is None else as_dtype(dtype)))
+
+
+def empty(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A constant of this shape; its entries are 0 (nothing is left undefined)."""
+    return zeros(shape, dtype=dtype, device=device)
+
+
+def zeros_like(x: ArrayLike, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Zeros of the shape and dtype of x."""
+    x = to_tensor(x)
+    return zeros(x.shape, dtype=dtype or x.dtype, device=device)
+
+
+def ones_like(x: ArrayLike, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones of the shape and dtype of x."""
+    x = to_tensor(x)
+    return ones(x.shape, dtype=dtype or x.dtype, device=device)
+
+
+def empty_like(x: ArrayLike, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """As `zeros_like`."""
+    return zeros_like(x, dtype=dtype, device=device)
+
+
+def full_like(x: ArrayLike, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """`fill_value` in the shape and dtype of x."""
+    x = to_tensor(x)
+    return full(x.shape, fill_value, dtype=dtype or x.dtype, device=device)
+
+
+def arange(
+    start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None,
+    device: Any = None,
+) -> Tensor:  # fmt: skip
+    """start, start + step, … before stop; arange(n) counts 0 to n - 1."""
+    check_device(device)
+    if stop is None:
+        start, stop = 0, start
+    if dtype is None:
+        whole = all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
+        dtype = np.dtype("int64") if whole else float32
+    return constant(np.arange(start, stop, step).astype(as_dtype(dtype)))
+
+
+def linspace(
+    start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None,
+    endpoint: bool = True,
+) -> Tensor:  # fmt: skip
+    """`num` evenly spaced numbers from start to stop."""
+    check_device(device)
+    target = float32 if dtype is None else as_dtype(dtype)
+    return constant(np.linspace(start, stop, num, endpoint=endpoint).astype(target))
+
+
+def eye(
+    n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
+) -> Tensor:
+    """Ones on the k-th diagonal, zeros elsewhere."""
+    check_device(device)
+    target = float32 if dtype is None else as_dtype(dtype)
+    return constant(np.eye(n_rows, n_cols, k, target))
+
+
+def _band(x: ArrayLike, k: int, lower: bool) -> Tensor:
+    x = to_tensor(x)
+    if x.ndim < 2:
+        raise ShapeError(f"tril and triu take at least 2 axes, received shape {x.shape}")
+    mask = np.tri(*x.shape[-2:], k if lower else k - 1, bool)
+    return where(mask, x, 0) if lower else where(mask, 0, x)
+
+
+def tril(x: ArrayLike, /, *, k: int = 0) -> Tensor:
+    """The lower triangle of the last two axes, up to the k-th diagonal."""
+    return _band(x, k, True)
+
+
+def triu(x: ArrayLike, /, *, k: int = 0) -> Tensor:
+    """The upper triangle of the last two axes, from the k-th diagonal."""
+    return _band(x, k, False)
+
+
+def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> list[Tensor]:
+    """Coordinate arrays of the grid that the vectors span."""
+    from .shaping import reshape
+
+    if indexing not in ("xy", "ij"):
+        raise ShapeError(f'indexing must be "xy" or "ij", received {indexing!r}')
+    vectors = [to_tensor(a) for a in arrays]
+    order = list(range(len(vectors)))
+    if indexing == "xy" and len(vectors) > 1:
+        order[0], order[1] = 1, 0
+    sizes = [vectors[k].size for k in order]
+    return [
+        broadcast_to(
+            reshape(v, tuple(v.size if order[j] == k else 1 for j in range(len(order)))),
+            tuple(sizes),
+        )
+        for k, v in enumerate(vectors)
+    ]
+
+
+# -- dtypes -----------------------------------------------------------------------------------
+
+
+def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
+    """The dtype in which these arrays, dtypes and Python numbers meet."""
+    operands = [
+        x if isinstance(x, (Tensor, np.ndarray, bool, int, float, np.generic)) else _Typed(as_dtype(x))
+        for x in arrays_and_dtypes
+    ]
+    return common_dtype(operands)
+
+
+class _Typed:
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+
+
+def can_cast(from_: Any, to: Any, /) -> bool:
+    """Whether a dtype promotes to another without loss."""
+    source = from_.dtype if isinstance(from_, Tensor) else as_dtype(from_)
+    return bool(np.can_cast(source, as_dtype(to)))
+
+
+def finfo(type: Any, /) -> Any:
+    """The limits of a floating dtype."""
+    return np.finfo(type.dtype if isinstance(type, Tensor) else as_dtype(type))
+
+
+def iinfo(type: Any, /) -> Any:
+    """The limits of an integer dtype."""
+    return np.iinfo(type.dtype if isinstance(type, Tensor) else as_dtype(type))
+
+
+def isdtype(dtype: Any, kind: Any) -> bool:
+    """Whether a dtype is of a kind: a dtype, or "bool", "integral", "real floating", …."""
+    return bool(np.isdtype(as_dtype(dtype), kind))
+
+
+# -- functions of values, in eager only ---------------------------------------------------------
+
+
+def _values(x: ArrayLike, name: str) -> Any:
+    if CONTEXT.get().trace is not None and isinstance(x, Tensor) and x._value is None:
+        raise TraceError(
+            f"{name} has a result that depends on values, which cannot be traced: use where, or "
+            "call it outside of the traced function"
+        )
+    return as_array(x)
+
+
+def nonzero(x: ArrayLike, /) -> tuple[Tensor, ...]:
+    """The indices of the entries that are not 0, one array an axis."""
+    values = _values(x, "nonzero")
+    if not values.ndim:
+        raise ShapeError("nonzero takes an array with at least one axis, received a 0-d array")
+    return tuple(constant(p) for p in np.nonzero(values))
+
+
+UniqueAll = namedtuple("UniqueAll", "values indices inverse_indices counts")
+UniqueCounts = namedtuple("UniqueCounts", "values counts")
+UniqueInverse = namedtuple("UniqueInverse", "values inverse_indices")
+
+
+def unique_all(x: ArrayLike, /) -> UniqueAll:
+    """The different entries, where each stands first, which one each entry is, how often."""
+    return UniqueAll(*(constant(np.asarray(p)) for p in np.unique_all(_values(x, "unique_all"))))
+
+
+def unique_counts(x: ArrayLike, /) -> UniqueCounts:
+    """The different entries and how often each stands."""
+    return UniqueCounts(*(constant(p) for p in np.unique_counts(_values(x, "unique_counts"))))
+
+
+def unique_inverse(x: ArrayLike, /) -> UniqueInverse:
+    """The different entries and, for each entry, which one it is."""
+    return UniqueInverse(*(constant(p) for p in np.unique_inverse(_values(x, "unique_inverse"))))
+
+
+def unique_values(x: ArrayLike, /) -> Tensor:
+    """The different entries."""
+    return constant(np.unique_values(_values(x, "unique_values")))
+
+
+def searchsorted(
+    x1: ArrayLike, x2: ArrayLike, /, *, side: str = "left", sorter: ArrayLike | None = None
+) -> Tensor:
+    """Where the entries of x2 would stand in the sorted vector x1."""
+    order = None if sorter is None else _values(sorter, "searchsorted")
+    found = np.searchsorted(
+        _values(x1, "searchsorted"), _values(x2, "searchsorted"), side, order  # type: ignore[call-overload]
+    )
+    return constant(np.asarray(found))
+
+
+def nextafter(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
+    """The next floating-point number after x1 in the direction of x2."""
+    first, second = _values(x1, "nextafter"), _values(x2, "nextafter")
+    dtype = to_float(promote(first.dtype, second.dtype))
+    return constant(np.asarray(np.nextafter(first.astype(dtype), second.astype(dtype))))
+
+

@@ -1,0 +1,363 @@
+"""Applying gates: compute the value, and record the node if something depends on a variable.
+
+`bind` applies any gate; `elementwise` those that broadcast and promote their operands. Both ask the
+context: in eager they compute at once, while tracing they only record. The gates that dispatch
+itself inserts (broadcast with its transpose sum, cast) are defined here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from ..core.context import CONTEXT, Context
+from ..core.indexmap import broadcast_map
+from ..core.local import IDENTITY, ZERO, Local
+from ..core.node import Node, caller
+from ..core.primitive import ITEM, Array, Elementwise, LinearGate, Params, Primitive
+from ..core.types import (
+    FLOATS, ArrayType, Shape, as_dtype, broadcast_shapes, float32, promote,
+)  # fmt: skip
+from ..errors import DTypeError, TraceError
+from .tensor import ArrayLike, Tensor, as_array, constant
+
+ndarray = np.ndarray
+new_tensor = object.__new__
+NUMBERS = (bool, int, float)  # in the order of promotion
+
+
+class Broadcast(LinearGate):
+    """Copies along new and stretched axes."""
+
+    name = "broadcast"
+
+    def forward(self, x: Array, *, map: Any) -> Array:
+        return np.broadcast_to(x.reshape(map.alignment), map.out_shape)
+
+
+class Sum(LinearGate):
+    """Adds along axes: the transpose of broadcast."""
+
+    name = "sum"
+
+    def forward(self, x: Array, *, map: Any) -> Array:
+        return np.add.reduce(x, axis=map.summed, dtype=x.dtype).reshape(map.out_shape)
+
+
+class Cast(Elementwise):
+    """The same numbers in another dtype; gradients are cast back."""
+
+    name = "cast"
+
+    def forward(self, x: Array, *, dtype: Any) -> Array:
+        return x.astype(dtype)
+
+    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
+        return ArrayType(types[0].shape, params["dtype"])
+
+    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
+        source = inputs[0].dtype
+        return CastBack(source, params["dtype"]) if source.char in FLOATS else ZERO
+
+
+class CastBack(Local):
+    """L = I between dtypes."""
+
+    __slots__ = ("dtype", "source")
+
+    def __init__(self, source: Any, dtype: Any) -> None:
+        self.source, self.dtype = source, dtype
+
+    def pull(self, xp: Any, upstream: Any) -> Any:
+        return xp.apply(CAST, (upstream,), {"dtype": self.source})
+
+    def push(self, xp: Any, tangent: Any) -> Any:
+        return xp.apply(CAST, (tangent,), {"dtype": self.dtype})
+
+
+class StopGradient(Primitive):
+    """The same value; nothing flows back. A constant in eager, a node when traced."""
+
+    name = "stop_gradient"
+    differentiable = False
+
+    def forward(self, x: Array) -> Array:
+        return x
+
+    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
+        return types[0]
+
+    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
+              params: Params) -> Any:  # fmt: skip
+        return xp.apply(self, tuple(inputs), params)
+
+
+BROADCAST, SUM, CAST, STOP_GRADIENT = Broadcast(), Sum(), Cast(), StopGradient()
+BROADCAST.dual, SUM.dual = SUM, BROADCAST
+
+
+def operand(x: ArrayLike) -> Any:
+    """A Tensor, an array, or a Python number: what gates take."""
+    if isinstance(x, (Tensor, ndarray)) or x.__class__ in NUMBERS:
+        return x
+    return as_array(x)
+
+
+def to_tensor(x: ArrayLike) -> Tensor:
+    """A Tensor of anything array-like; Python numbers become float32, int64 or bool."""
+    if isinstance(x, Tensor):
+        return x
+    array = as_array(x)
+    if x.__class__ is float:
+        array = array.astype(float32)
+    return constant(array)
+
+
+def bind(primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Any:
+    """Apply a gate to Tensors and arrays: its value now, or a node of the trace."""
+    context = CONTEXT.get()
+    if context.trace is not None:
+        return context.trace.bind(primitive, inputs, params)
+    values = [x._value if isinstance(x, Tensor) else x for x in inputs]
+    for value in values:
+        if value is None:
+            raise leaked()
+    out = primitive.forward(*values, **params)
+    if context.recording and primitive.differentiable:
+        for x in inputs:
+            if isinstance(x, Tensor) and x._node is not None:
+                return record(primitive, inputs, params, out, context)
+    if out.__class__ is tuple:
+        return tuple(constant(np.asarray(o)) for o in out)
+    return constant(out if out.__class__ is ndarray else np.asarray(out))
+
+
+def record(
+    primitive: Primitive, inputs: tuple[Any, ...], params: Params, out: Any, context: Context
+) -> Any:
+    """The result of a gate with its node; a gate with several outputs gives a tuple of items."""
+    nodes = tuple(
+        x if not isinstance(x, Tensor) else x._value if x._node is None else x._node
+        for x in inputs
+    )
+    if out.__class__ is tuple:
+        parent = Node(primitive, nodes, params, out, None, caller(), context.scope)
+        return tuple(_item(parent, k, o, context) for k, o in enumerate(out))
+    if out.__class__ is not ndarray:
+        out = np.asarray(out)
+    result = new_tensor(Tensor)
+    result._value = out
+    if out.dtype.char not in FLOATS:
+        result._node = None
+        return result
+    result._node = node = Node(primitive, nodes, params, out, None, caller(), context.scope)
+    node.handle = ref(result)
+    return result
+
+
+def _item(parent: Node, index: int, value: Array, context: Context) -> Tensor:
+    """One output of a gate that has several."""
+    result = constant(value)
+    if value.dtype.char in FLOATS:
+        result._node = Node(
+            ITEM, (parent,), {"index": index}, value, None, parent.where, context.scope
+        )
+        result._node.handle = ref(result)
+    return result
+
+
+def leaked() -> TraceError:
+    return TraceError(
+        "a Tensor from inside a traced function (vmap, compile) was used outside of it: "
+        "return it from the function instead of storing it"
+    )
+
+
+def spread(node: Node, shape: Shape) -> Node:
+    """The broadcast node between an operand and an elementwise gate; its value is not computed."""
+    kind = node.type
+    map = broadcast_map(kind.shape, shape)
+    return Node(
+        BROADCAST, (node,), {"map": map}, node.data, ArrayType(shape, kind.dtype),
+        node.where, node.scope,
+    )  # fmt: skip
+
+
+def elementwise(primitive: Elementwise, *operands: ArrayLike, **params: Any) -> Tensor:
+    """Apply an elementwise gate: broadcast, promote, compute, record."""
+    context = CONTEXT.get()
+    if context.trace is not None:
+        return context.trace.elementwise(primitive, unify(primitive, operands), params)  # type: ignore[no-any-return]
+    values: list[Any] = []
+    dependent = False
+    dtype = None
+    for x in operands:
+        if isinstance(x, Tensor):
+            value = x._value
+            if x._node is not None:
+                dependent = True
+            if value is None:
+                raise leaked()
+        else:
+            value = x
+        values.append(value)
+        # the quick way: arrays of one dtype that the gate takes, and floats beside floats
+        if value.__class__ is ndarray:
+            if dtype is None:
+                if not primitive.selectors or value.dtype.char != "?":
+                    dtype = value.dtype
+            elif value.dtype is not dtype:
+                dtype = False
+        elif value.__class__ is not float and value.__class__ is not int:
+            dtype = False
+    if not dtype or dtype.char not in FLOATS or not primitive.quick:
+        operands = unify(primitive, operands)
+        values = [x._value if isinstance(x, Tensor) else x for x in operands]
+    try:
+        out = primitive.forward(*values, **params)
+    except ValueError:
+        broadcast_shapes(*(np.shape(v) for v in values))  # says it with both shapes, if that is it
+        raise
+    if out.__class__ is not ndarray:
+        out = np.asarray(out)
+    result = new_tensor(Tensor)
+    result._value = out
+    if not dependent or not context.recording or out.dtype.char not in FLOATS:
+        result._node = None
+        return result
+    shape = out.shape
+    nodes = []
+    for x in operands:
+        if isinstance(x, Tensor):
+            node = x._node
+            if node is None:
+                x = x._value
+            else:
+                x = node if node.data.shape == shape else spread(node, shape)
+        elif x.__class__ is not ndarray:
+            x = np.asarray(x, out.dtype)
+        nodes.append(x)
+    result._node = node = Node(
+        primitive, tuple(nodes), params, out, None, caller(), context.scope
+    )
+    node.handle = ref(result)
+    return result
+
+
+def unify(primitive: Elementwise, operands: Sequence[ArrayLike]) -> tuple[Any, ...]:
+    """The operands in the common dtype; Python numbers beside arrays stay and take that dtype."""
+    if primitive.selectors:
+        conditions = tuple(as_condition(x) for x in operands[: primitive.selectors])
+        return conditions + _unify(primitive, operands[primitive.selectors :])
+    return _unify(primitive, operands)
+
+
+def as_condition(x: ArrayLike) -> Any:
+    """A bool operand; numbers count as true where they are not 0."""
+    x = np.asarray(x) if operand(x).__class__ in NUMBERS else operand(x)
+    if x.dtype.char == "?":
+        return x
+    return astype(x, np.dtype("bool")) if isinstance(x, Tensor) else x.astype(bool)
+
+
+def _unify(primitive: Elementwise, operands: Sequence[ArrayLike]) -> tuple[Any, ...]:
+    converted = [operand(x) for x in operands]
+    dtype = primitive.computes(common_dtype(converted))
+    if not primitive.casts:
+        return tuple(converted)
+    if dtype.char not in primitive.takes:
+        raise DTypeError(f"{primitive.name} does not take {dtype}; it takes {kinds(primitive)}")
+    alone = not any(hasattr(x, "dtype") for x in converted)
+
+    def cast(x: Any) -> Any:
+        if not hasattr(x, "dtype"):
+            return np.asarray(x, dtype) if alone else x
+        if x.dtype == dtype:
+            return x
+        return astype(x, dtype) if isinstance(x, Tensor) else x.astype(dtype)
+
+    return tuple(map(cast, converted))
+
+
+RANKS = {"b": 0, "i": 1, "u": 1, "f": 2}
+DEFAULTS = (np.dtype("bool"), np.dtype("int64"), float32)
+
+
+def common_dtype(operands: Sequence[Any]) -> np.dtype[Any]:
+    """NumPy's promotion: a Python number takes the dtype of the arrays, unless of a higher kind."""
+    dtype = None
+    rank = 0
+    for x in operands:
+        if hasattr(x, "dtype"):
+            dtype = x.dtype if dtype is None else promote(dtype, x.dtype)
+        else:
+            rank = max(rank, NUMBERS.index(x.__class__))
+    if dtype is None:
+        return DEFAULTS[rank]
+    if rank > RANKS[dtype.kind]:
+        return np.dtype("int64" if rank == 1 else "float64")
+    return dtype
+
+
+def kinds(primitive: Elementwise) -> str:
+    """The kinds of dtype a gate takes, in words."""
+    names = {"?": "bool", "l": "integers", "f": "floats"}
+    return " and ".join(name for char, name in names.items() if char in primitive.takes)
+
+
+def astype(x: ArrayLike, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
+    """x in another dtype. Between floats, gradients are cast back; from or to others they end.
+
+    >>> import chainrule as cr
+    >>> cr.astype(cr.asarray([1.5, -1.5]), cr.int32)
+    asarray([ 1, -1], dtype=int32)
+    """
+    target = as_dtype(dtype)
+    source = to_tensor(x)
+    if source.dtype == target and not copy:
+        return source
+    result: Tensor = bind(CAST, (source,), {"dtype": target})
+    return result
+
+
+def stop_gradient(x: ArrayLike, /) -> Tensor:
+    """The value of x as a constant: derivatives do not go through here.
+
+    >>> import chainrule as cr
+    >>> x = cr.tensor(2.0)
+    >>> (cr.stop_gradient(x) * x).backward()
+    >>> float(x.grad)
+    2.0
+    """
+    source = to_tensor(x)
+    if CONTEXT.get().trace is None:
+        return source.detach()
+    result: Tensor = bind(STOP_GRADIENT, (source,), {})
+    return result
+
+
+def broadcast_to(x: ArrayLike, /, shape: Shape) -> Tensor:
+    """x repeated along new leading axes and along axes of size 1. Gradients sum over them.
+
+    >>> import chainrule as cr
+    >>> cr.broadcast_to(cr.asarray([1, 2]), (2, 2))
+    asarray([[1, 2],
+             [1, 2]], dtype=int64)
+    """
+    source = to_tensor(x)
+    target = tuple(int(n) for n in shape)
+    if source.shape == target:
+        return source
+    if broadcast_shapes(source.shape, target) != target:
+        raise _shape_error(source.shape, target)
+    result: Tensor = bind(BROADCAST, (source,), {"map": broadcast_map(source.shape, target)})
+    return result
+
+
+def _shape_error(shape: Shape, target: Shape) -> Exception:
+    from ..errors import ShapeError
+
+    return ShapeError(f"cannot broadcast shape {shape} to {target}")

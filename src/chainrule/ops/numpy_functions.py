@@ -1,0 +1,161 @@
+"""NumPy functions applied to a Tensor: those with a counterpart here use it, the others refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import MutationError, UnsupportedError
+from . import (
+    arithmetic, contraction, creation, indexing, logic, reducing, shaping, special, transcendental,
+)  # fmt: skip
+from .dispatch import broadcast_to, to_tensor
+from .tensor import Tensor
+
+ROOMS = (
+    arithmetic, transcendental, logic, special, reducing, shaping, contraction, indexing, creation,
+)  # fmt: skip
+ALIASES = {
+    "absolute": "abs", "true_divide": "divide", "power": "pow", "float_power": "pow",
+    "mod": "remainder", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
+    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "rint": "round",
+    "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
+    "right_shift": "bitwise_right_shift", "concatenate": "concat", "transpose": "_transpose",
+    "cumsum": "_cumsum", "cumprod": "cumulative_prod", "amax": "max", "amin": "min",
+    "around": "round", "vecdot": "vecdot", "cumulative_sum": "cumulative_sum",
+}  # fmt: skip
+DONT = frozenset({"parse", "plan", "transposed", "as_condition", "operand", "elementwise"})
+
+
+def _transpose(x: Any, axes: Any = None) -> Tensor:
+    x = to_tensor(x)
+    return shaping.permute_dims(x, tuple(reversed(range(x.ndim))) if axes is None else axes)
+
+
+def _cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
+    x = to_tensor(x)
+    return reducing.cumulative_sum(
+        shaping.reshape(x, (x.size,)) if axis is None else x, axis=axis or 0, dtype=dtype
+    )
+
+
+def _size(x: Any, axis: int | None = None) -> int:
+    return to_tensor(x).size if axis is None else to_tensor(x).shape[axis]
+
+
+def _join(axis: int) -> Any:
+    def join(arrays: Any) -> Tensor:
+        parts = [to_tensor(a) for a in arrays]
+        if axis == 0:
+            parts = [shaping.reshape(p, (1, -1)) if p.ndim < 2 else p for p in parts]
+            return shaping.concat(parts, axis=0)
+        return shaping.concat(parts, axis=0 if parts[0].ndim < 2 else 1)
+
+    return join
+
+
+def _allclose(a: Any, b: Any, **options: Any) -> bool:
+    return bool(np.allclose(np.asarray(a), np.asarray(b), **options))
+
+
+OWN: dict[str, Any] = {
+    "transpose": _transpose,
+    "cumsum": _cumsum,
+    "shape": lambda x: to_tensor(x).shape,
+    "ndim": lambda x: to_tensor(x).ndim,
+    "size": _size,
+    "ravel": lambda x: shaping.reshape(x, (to_tensor(x).size,)),
+    "vstack": _join(0),
+    "hstack": _join(1),
+    "allclose": _allclose,
+    "broadcast_to": broadcast_to,
+    "array_equal": lambda a, b: bool(np.array_equal(np.asarray(a), np.asarray(b))),
+    "array_repr": lambda x: repr(x),
+    "array_str": lambda x: str(x),
+    "array2string": lambda x, *a, **k: np.array2string(x.numpy(), *a, **k),
+    "may_share_memory": lambda a, b: np.may_share_memory(np.asarray(a), np.asarray(b)),
+    "shares_memory": lambda a, b: np.shares_memory(np.asarray(a), np.asarray(b)),
+    "result_type": creation.result_type,
+    "isclose": lambda a, b, **k: creation.asarray(np.isclose(np.asarray(a), np.asarray(b), **k)),
+    "iscomplexobj": lambda x: False,
+    "isrealobj": lambda x: True,
+    "copy": lambda x: x,
+    "swapaxes": shaping.swapaxes,
+    "split": lambda x, parts, axis=0: list(shaping.split(x, parts, axis=axis)),
+    "sigmoid": transcendental.sigmoid,
+}
+
+
+def counterpart(name: str) -> Any:
+    """The function here that a NumPy function of this name means; None if there is none."""
+    if name in OWN:
+        return OWN[name]
+    name = ALIASES.get(name, name)
+    if name.startswith("_") or name in DONT:
+        return None
+    for room in ROOMS:
+        function = getattr(room, name, None)
+        if callable(function) and getattr(function, "__module__", "").startswith("chainrule"):
+            return function
+    return None
+
+
+def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+    """np.exp(t), array * t and the like."""
+    function = counterpart(ufunc.__name__)
+    if options.pop("out", None) is not None:
+        raise MutationError(
+            f"np.{ufunc.__name__} cannot write to out= with a Tensor: Tensors are immutable, "
+            "use the returned value"
+        )
+    if method == "reduce" and ufunc in (np.add, np.multiply, np.maximum, np.minimum):
+        names = {np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min"}
+        options.setdefault("axis", 0)
+        return getattr(reducing, names[ufunc])(*inputs, **options)
+    if method != "__call__" or function is None:
+        return _refuse(f"{ufunc.__name__}{'' if method == '__call__' else '.' + method}")
+    if options:
+        raise UnsupportedError(
+            f"np.{ufunc.__name__} on a Tensor takes no {', '.join(options)}="
+        )
+    return function(*inputs)
+
+
+def array_function(self: Tensor, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+    """np.concatenate([t, u]) and the like."""
+    function = counterpart(func.__name__)
+    if function is None or func.__module__ not in ("numpy", "numpy.linalg"):
+        return _refuse(f"{func.__module__.removeprefix('numpy').lstrip('.')}.{func.__name__}".lstrip("."))
+    if kwargs.get("out", None) is not None:
+        raise MutationError(f"np.{func.__name__} cannot write to out=: Tensors are immutable")
+    kwargs = {k: v for k, v in kwargs.items() if v is not np._NoValue and k != "out"}
+    if "ddof" in kwargs:
+        kwargs["correction"] = kwargs.pop("ddof")
+    try:
+        return function(*args, **kwargs)
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        return _by_keyword(func.__name__, function, args, kwargs, error)
+
+
+def _by_keyword(name: str, function: Any, args: Any, kwargs: Any, error: TypeError) -> Any:
+    """NumPy takes axis by position where the Array API wants it by keyword."""
+    if len(args) == 2 and "axis" not in kwargs:
+        try:
+            return function(args[0], axis=args[1], **kwargs)
+        except TypeError:
+            pass
+    raise UnsupportedError(f"np.{name} on a Tensor: {error}") from None
+
+
+def _refuse(name: str) -> Any:
+    raise UnsupportedError(
+        f"np.{name} has no counterpart in chainrule. If no gradient is needed, give it "
+        "np.asarray(x) (a read-only view of the values)"
+    )
+
+
+Tensor.__array_ufunc__ = array_ufunc  # type: ignore[attr-defined]
+Tensor.__array_function__ = array_function  # type: ignore[attr-defined]

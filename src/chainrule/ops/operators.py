@@ -1,0 +1,216 @@
+"""The operators and methods of Tensor: each is the function of the same meaning.
+
+They stand here and not in tensor.py because the functions need Tensor first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..errors import MutationError, UnsupportedError
+from . import arithmetic, contraction, creation, indexing, logic, reducing, shaping, special
+from .dispatch import astype, to_tensor
+from .tensor import Tensor
+
+OPERANDS = (Tensor, np.ndarray, np.generic, bool, int, float)
+Function = Callable[..., Any]
+
+BINARY: dict[str, Function] = {
+    "add": arithmetic.add,
+    "sub": arithmetic.subtract,
+    "mul": arithmetic.multiply,
+    "truediv": arithmetic.divide,
+    "floordiv": arithmetic.floor_divide,
+    "mod": arithmetic.remainder,
+    "pow": arithmetic.pow,
+    "matmul": contraction.matmul,
+    "and": logic.bitwise_and,
+    "or": logic.bitwise_or,
+    "xor": logic.bitwise_xor,
+    "lshift": logic.bitwise_left_shift,
+    "rshift": logic.bitwise_right_shift,
+}
+COMPARISONS: dict[str, Function] = {
+    "eq": logic.equal,
+    "ne": logic.not_equal,
+    "lt": logic.less,
+    "le": logic.less_equal,
+    "gt": logic.greater,
+    "ge": logic.greater_equal,
+}
+UNARY: dict[str, Function] = {
+    "neg": arithmetic.negative,
+    "pos": arithmetic.positive,
+    "abs": arithmetic.abs,
+    "invert": logic.bitwise_invert,
+}
+
+
+def _operator(function: Function, swapped: bool = False) -> Function:
+    if swapped:
+
+        def operator(self: Tensor, other: Any) -> Any:
+            return function(other, self) if isinstance(other, OPERANDS) else NotImplemented
+    else:
+
+        def operator(self: Tensor, other: Any) -> Any:
+            return function(self, other) if isinstance(other, OPERANDS) else NotImplemented
+
+    return operator
+
+
+def _in_place(name: str, symbol: str) -> Function:
+    function = BINARY[name]
+
+    def operator(self: Tensor, other: Any) -> Any:
+        if self.is_variable:
+            raise MutationError(
+                f"w {symbol}= … would make w a new, dependent Tensor instead of changing the "
+                f"variable: write w.assign(w {symbol} …), for example "
+                "w.assign(w - lr * w.grad)"
+            )
+        return function(self, other)  # a new Tensor under the old name, as for Python numbers
+
+    return operator
+
+
+SYMBOLS = {
+    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
+    "matmul": "@", "and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>",
+}  # fmt: skip
+
+
+def _method(function: Function) -> Function:
+    """A method with axis and keepdims also by position, as NumPy's has."""
+
+    def method(self: Tensor, axis: Any = None, *, keepdims: bool = False, **options: Any) -> Any:
+        return function(self, axis=axis, keepdims=keepdims, **options)
+
+    method.__doc__ = function.__doc__
+    return method
+
+
+def _reshape(self: Tensor, *shape: Any, copy: bool | None = None) -> Tensor:
+    """The same entries in another shape; one size may be -1."""
+    sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    return shaping.reshape(self, tuple(sizes))
+
+
+def _transpose(self: Tensor, *axes: Any) -> Tensor:
+    """The axes in another order (reversed by default)."""
+    order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
+    return shaping.permute_dims(self, order or tuple(reversed(range(self.ndim))))
+
+
+def _flatten(self: Tensor) -> Tensor:
+    """All entries in one axis."""
+    return shaping.reshape(self, (self.size,))
+
+
+def _cumsum(self: Tensor, axis: int | None = None) -> Tensor:
+    """Running sums along an axis (of all entries by default)."""
+    x = _flatten(self) if axis is None else self
+    return reducing.cumulative_sum(x, axis=axis or 0)
+
+
+def _std(function: Function) -> Function:
+    def method(self: Tensor, axis: Any = None, *, correction: float = 0.0, keepdims: bool = False
+               ) -> Any:  # fmt: skip
+        return function(self, axis=axis, correction=correction, keepdims=keepdims)
+
+    method.__doc__ = function.__doc__
+    return method
+
+
+def _astype(self: Tensor, dtype: Any, copy: bool = True) -> Tensor:
+    """The entries in another dtype; between floats gradients are cast back."""
+    return astype(self, dtype, copy=copy)
+
+
+def _squeeze(self: Tensor, axis: Any = None) -> Tensor:
+    """Without the axes of size 1 (or those named)."""
+    return shaping.squeeze(self, axis)
+
+
+def _clip(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """Held between two bounds."""
+    return special.clip(self, min, max)
+
+
+def _dot(self: Tensor, other: Any) -> Tensor:
+    """NumPy's dot."""
+    return contraction.dot(self, other)
+
+
+def _copy(self: Tensor) -> Tensor:
+    """Itself: Tensors are immutable."""
+    return self
+
+
+def _sort(self: Tensor, axis: int = -1) -> NoReturn:
+    raise MutationError("Tensors are immutable: instead of x.sort() write x = cr.sort(x)")
+
+
+def _array_namespace(self: Tensor, *, api_version: str | None = None) -> Any:
+    import chainrule
+
+    if api_version not in (None, "2022.12", "2023.12", "2024.12"):
+        raise UnsupportedError(f"the Array API version here is 2024.12, asked for {api_version!r}")
+    return chainrule
+
+
+def attach() -> None:
+    """Give Tensor its operators and methods."""
+    for name, function in BINARY.items():
+        setattr(Tensor, f"__{name}__", _operator(function))
+        setattr(Tensor, f"__r{name}__", _operator(function, swapped=True))
+        setattr(Tensor, f"__i{name}__", _in_place(name, SYMBOLS[name]))
+    for name, function in COMPARISONS.items():
+        setattr(Tensor, f"__{name}__", _operator(function))
+    for name, function in UNARY.items():
+        setattr(Tensor, f"__{name}__", function)
+    Tensor.__hash__ = object.__hash__  # type: ignore[method-assign]  # equality is by entries
+    for name in ("sum", "mean", "max", "min", "prod", "all", "any", "argmax", "argmin"):
+        setattr(Tensor, name, _method(getattr(reducing, name)))
+    methods: dict[str, Any] = {
+        "__getitem__": indexing.getitem,
+        "__array_namespace__": _array_namespace,
+        "at": property(indexing.At, doc="Functional writes: x.at[i].set(v), x.at[i].add(v)."),
+        "T": property(lambda x: _transpose(x), doc="The axes in reverse order."),
+        "mT": property(shaping.matrix_transpose, doc="The last two axes swapped."),
+        "real": property(_copy, doc="The Tensor itself."),
+        "flat": property(_flatten, doc="All entries in one axis."),
+        "reshape": _reshape,
+        "transpose": _transpose,
+        "swapaxes": shaping.swapaxes,
+        "flatten": _flatten,
+        "ravel": _flatten,
+        "squeeze": _squeeze,
+        "astype": _astype,
+        "clip": _clip,
+        "dot": _dot,
+        "copy": _copy,
+        "sort": _sort,
+        "argsort": lambda self, axis=-1: reducing.argsort(self, axis=axis),
+        "cumsum": _cumsum,
+        "std": _std(reducing.std),
+        "var": _std(reducing.var),
+        "diagonal": shaping.diagonal,
+        "trace": contraction.trace,
+        "round": arithmetic.round,
+        "__round__": lambda self, ndigits=None: arithmetic.round(self),
+        "repeat": lambda self, repeats, axis=None: indexing.repeat(self, repeats, axis=axis),
+        "take": lambda self, indices, axis=None: indexing.take(self, indices, axis=axis),
+        "nonzero": creation.nonzero,
+        "conj": _copy,
+        "__divmod__": lambda self, other: (self // other, self % other),
+        "__rdivmod__": lambda self, other: (other // self, to_tensor(other) % self),
+    }
+    for name, method in methods.items():
+        setattr(Tensor, name, method)
+
+
+attach()

@@ -1,0 +1,405 @@
+"""Gates that work along axes: sums, extremes, cumulative sums, sorting; and what is made of them."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.indexmap import IndexMap, broadcast_map, cumsum_map, gather_map
+from ..core.local import Diagonal, Linear, Local, Product
+from ..core.primitive import Array, LinearGate, Params, Reducing
+from ..core.types import (
+    FLOATS, INTEGERS, ArrayType, Shape, as_dtype, float64, int64, normalize_axes, normalize_axis,
+    size_of,
+)  # fmt: skip
+from ..errors import DTypeError, ShapeError
+from .dispatch import SUM, astype, bind, broadcast_to, to_tensor
+from .arithmetic import abs as abs_
+from .transcendental import sqrt
+from .logic import equal, isinf, isnan, logical_or, not_equal, where
+from .shaping import concat, flip, moveaxis, pad, reshape, slice_axes
+from .tensor import ArrayLike, Tensor
+
+Axis = int | tuple[int, ...] | None
+
+
+def _without(shape: Shape, axes: Sequence[int]) -> Shape:
+    return tuple(n for k, n in enumerate(shape) if k not in axes)
+
+
+def _ones(shape: Shape, axes: Sequence[int]) -> Shape:
+    return tuple(1 if k in axes else n for k, n in enumerate(shape))
+
+
+def _sum_map(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> IndexMap:
+    if keepdims:
+        return broadcast_map(_ones(shape, axes), shape).T
+    rest = tuple(k for k in range(len(shape)) if k not in axes)
+    return broadcast_map(_without(shape, axes), shape, rest).T
+
+
+def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+    """Σ x along the axes (all by default). Small integers and bools add up in 64 bits.
+
+    >>> import chainrule as cr
+    >>> cr.sum(cr.asarray([[1, 2], [3, 4]]), axis=0)
+    asarray([4, 6], dtype=int64)
+    """
+    x = to_tensor(x)
+    if dtype is not None:
+        x = astype(x, dtype, copy=False)
+    elif x.dtype.char not in FLOATS:
+        x = astype(x, np.uint64 if x.dtype.kind == "u" else np.int64, copy=False)
+    axes = normalize_axes(axis, x.ndim)
+    if not axes:
+        return x
+    result: Tensor = bind(SUM, (x,), {"map": _sum_map(x.shape, axes, keepdims)})
+    return result
+
+
+def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The mean along the axes; of integers in float64. NaN if there are no entries."""
+    x = to_tensor(x)
+    if x.dtype.char not in FLOATS:
+        x = astype(x, float64)
+    axes = normalize_axes(axis, x.ndim)
+    count = size_of(tuple(x.shape[a] for a in axes))
+    total = sum(x, axis=axis, keepdims=keepdims)
+    return total * (1.0 / count) if count and count & (count - 1) == 0 else _over(total, count)
+
+
+def _over(total: Tensor, count: int) -> Tensor:
+    with np.errstate(invalid="ignore"):  # the mean of nothing is NaN, without a warning
+        return total / float(count)
+
+
+def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False
+        ) -> Tensor:  # fmt: skip
+    """Σ (x - mean)² / (n - correction) along the axes."""
+    x = to_tensor(x)
+    if x.dtype.char not in FLOATS:
+        x = astype(x, float64)
+    axes = normalize_axes(axis, x.ndim)
+    count = size_of(tuple(x.shape[a] for a in axes))
+    centred = x - mean(x, axis=axes, keepdims=True)
+    return _over(sum(centred * centred, axis=axes, keepdims=keepdims), builtins.max(0, count - correction))  # type: ignore[arg-type]
+
+
+def std(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False
+        ) -> Tensor:  # fmt: skip
+    """The square root of `var`."""
+    return sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+
+
+class Extreme(Reducing):
+    """max or min along `axes`: the gradient goes to the chosen entries; ties share it equally."""
+
+    reduce: Any
+
+    def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
+        result: Array = self.reduce(x, axis=axes)
+        return result
+
+    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
+        return types[0]._replace(shape=_without(types[0].shape, params["axes"]))
+
+    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
+        x, axes = inputs[0], params["axes"]
+        best = out.reshape(_ones(x.shape, axes))
+        chosen = xp.logical_or(xp.equal(x, best), xp.isnan(x)).astype(out.dtype)
+        spread = _sum_map(x.shape, axes, True)
+        count = xp.apply(SUM, (chosen,), {"map": spread})
+        share = chosen / count
+        return Product(Linear(SUM, _sum_map(x.shape, axes, False)), Diagonal(share))
+
+
+class Max(Extreme):
+    name = "max"
+    reduce = np.maximum.reduce
+
+
+class Min(Extreme):
+    name = "min"
+    reduce = np.minimum.reduce
+
+
+class ArgExtreme(Reducing):
+    """The index of the first largest or smallest entry along one axis."""
+
+    differentiable = False
+    find: Any
+
+    def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
+        result: Array = self.find(x, axes[0])
+        return result
+
+    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
+        return ArrayType(_without(types[0].shape, params["axes"]), int64)
+
+
+class Argmax(ArgExtreme):
+    name = "argmax"
+    find = staticmethod(np.argmax)
+
+
+class Argmin(ArgExtreme):
+    name = "argmin"
+    find = staticmethod(np.argmin)
+
+
+MAX, MIN, ARGMAX, ARGMIN = Max(), Min(), Argmax(), Argmin()
+
+
+def _extreme(primitive: Extreme, x: ArrayLike, axis: Axis, keepdims: bool) -> Tensor:
+    x = to_tensor(x)
+    axes = normalize_axes(axis, x.ndim)
+    if not size_of(tuple(x.shape[a] for a in axes)) and size_of(_without(x.shape, axes)):
+        raise ShapeError(f"{primitive.name} of no entries: shape {x.shape}, axis {axis}")
+    result: Tensor = bind(primitive, (x,), {"axes": axes}) if axes else x
+    return reshape(result, _ones(x.shape, axes)) if keepdims else result
+
+
+def max(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The largest entry along the axes. The gradient goes there; ties share it; NaN takes it."""
+    return _extreme(MAX, x, axis, keepdims)
+
+
+def min(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The smallest entry along the axes. The gradient goes there; ties share it; NaN takes it."""
+    return _extreme(MIN, x, axis, keepdims)
+
+
+def _arg_extreme(primitive: ArgExtreme, x: ArrayLike, axis: int | None, keepdims: bool) -> Tensor:
+    x = to_tensor(x)
+    ones = (1,) * x.ndim
+    if axis is None:
+        x, axis = reshape(x, (-1,)) if x.size else reshape(x, (0,)), 0
+    else:
+        axis = normalize_axis(axis, x.ndim)
+        ones = _ones(x.shape, (axis,))
+    if not x.shape[axis]:
+        raise ShapeError(f"{primitive.name} of no entries: shape {x.shape}, axis {axis}")
+    result: Tensor = bind(primitive, (x,), {"axes": (axis,)})
+    return reshape(result, ones) if keepdims else result
+
+
+def argmax(x: ArrayLike, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The index of the largest entry along an axis (of x flattened by default), the first one."""
+    return _arg_extreme(ARGMAX, x, axis, keepdims)
+
+
+def argmin(x: ArrayLike, /, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The index of the smallest entry along an axis (of x flattened by default), the first one."""
+    return _arg_extreme(ARGMIN, x, axis, keepdims)
+
+
+def prod(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+    """The product along the axes, as a tree of multiplications."""
+    x = to_tensor(x)
+    if dtype is not None:
+        x = astype(x, dtype, copy=False)
+    elif x.dtype.char not in FLOATS:
+        x = astype(x, np.uint64 if x.dtype.kind == "u" else np.int64, copy=False)
+    axes = normalize_axes(axis, x.ndim)
+    rest = _without(x.shape, axes)
+    y = moveaxis(x, axes, tuple(range(len(axes))))
+    y = reshape(y, (size_of(tuple(x.shape[a] for a in axes)), *rest))
+    while y.shape[0] > 1:
+        half = y.shape[0] // 2
+        product = y[:half] * y[half : 2 * half]
+        y = concat([product, y[2 * half :]]) if y.shape[0] % 2 else product
+    if not y.shape[0]:
+        y = to_tensor(np.ones((1, *rest), x.dtype))
+    return reshape(y, _ones(x.shape, axes) if keepdims else rest)
+
+
+def all(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether every entry along the axes is true (not 0)."""
+    return equal(sum(equal(x, 0), axis=axis, keepdims=keepdims), 0)
+
+
+def any(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether some entry along the axes is true (not 0)."""
+    return not_equal(sum(not_equal(x, 0), axis=axis, keepdims=keepdims), 0)
+
+
+def count_nonzero(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """How many entries along the axes are not 0."""
+    return sum(not_equal(x, 0), axis=axis, keepdims=keepdims)
+
+
+class Cumsum(LinearGate):
+    """Running sums along one axis, from the front or (its transpose) from the back."""
+
+    name = "cumsum"
+
+    def forward(self, x: Array, *, map: IndexMap) -> Array:
+        axis, (_, sign) = next(
+            (k, p.terms[1]) for k, p in enumerate(map.reads) if len(p.terms) == 2
+        )
+        if sign < 0:
+            return np.add.accumulate(x, axis)
+        turn = (slice(None),) * axis + (slice(None, None, -1),)
+        result: Array = np.add.accumulate(x[turn], axis)[turn]
+        return result
+
+
+CUMSUM = Cumsum()
+CUMSUM.dual = CUMSUM
+
+
+def cumulative_sum(
+    x: ArrayLike, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """y[o] = x[0] + … + x[o] along an axis; with `include_initial` a 0 comes first."""
+    x = _one_axis(x, axis)
+    axis = normalize_axis(axis or 0, x.ndim)
+    if dtype is not None:
+        x = astype(x, dtype, copy=False)
+    elif x.dtype.char not in FLOATS:
+        x = astype(x, np.uint64 if x.dtype.kind == "u" else np.int64, copy=False)
+    result: Tensor = bind(CUMSUM, (x,), {"map": cumsum_map(x.shape, axis)})
+    if include_initial:
+        result = pad(result, [(int(k == axis), 0) for k in range(x.ndim)])
+    return result
+
+
+def cumulative_prod(
+    x: ArrayLike, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """y[o] = x[0]·…·x[o] along an axis, in log2(n) steps of products; 1 first if asked for."""
+    x = _one_axis(x, axis)
+    axis = normalize_axis(axis or 0, x.ndim)
+    if dtype is not None:
+        x = astype(x, dtype, copy=False)
+    elif x.dtype.char not in FLOATS:
+        x = astype(x, np.uint64 if x.dtype.kind == "u" else np.int64, copy=False)
+    step = 1
+    while step < x.shape[axis]:  # after each step, entry o is the product of the last 2·step
+        widths = [(step if k == axis else 0, -step if k == axis else 0) for k in range(x.ndim)]
+        x, step = x * pad(x, widths, value=1), step * 2
+    if include_initial:
+        x = pad(x, [(int(k == axis), 0) for k in range(x.ndim)], value=1)
+    return x
+
+
+def _one_axis(x: ArrayLike, axis: int | None) -> Tensor:
+    x = to_tensor(x)
+    if axis is None and x.ndim > 1:
+        raise ShapeError(f"name the axis to accumulate along: the array has shape {x.shape}")
+    return reshape(x, (1,)) if not x.ndim else x
+
+
+class Argsort(Reducing):
+    """The order that sorts along one axis, stable."""
+
+    name = "argsort"
+    differentiable = False
+
+    def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
+        return np.argsort(x, axis=axes[0], kind="stable").astype(np.int64, copy=False)
+
+    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
+        return ArrayType(types[0].shape, int64)
+
+
+class Sort(Reducing):
+    """The entries in ascending order along one axis: a permutation that depends on the values."""
+
+    name = "sort"
+
+    def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
+        return np.sort(x, axis=axes[0], kind="stable")
+
+    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
+        return types[0]
+
+    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
+        from .indexing import GATHER, along_axis
+
+        order = xp.apply(ARGSORT, (inputs[0],), params)
+        return Linear(GATHER, *along_axis(inputs[0].shape, order, params["axes"][0]))
+
+
+ARGSORT, SORT = Argsort(), Sort()
+
+
+def sort(x: ArrayLike, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The entries in order along an axis, NaN last. The gradient follows each entry.
+
+    >>> import chainrule as cr
+    >>> cr.sort(cr.asarray([3.0, 1.0, 2.0]))
+    asarray([1., 2., 3.])
+    """
+    x = to_tensor(x)
+    axis = normalize_axis(axis, x.ndim) if x.ndim else _no_axis("sort")
+    result: Tensor = bind(SORT, (x,), {"axes": (axis,)})
+    return flip(result, axis=axis) if descending else result
+
+
+def argsort(
+    x: ArrayLike, /, *, axis: int = -1, descending: bool = False, stable: bool = True
+) -> Tensor:
+    """The indices that sort x along an axis; equal entries keep their order."""
+    x = to_tensor(x)
+    axis = normalize_axis(axis, x.ndim) if x.ndim else _no_axis("argsort")
+    if not descending:
+        result: Tensor = bind(ARGSORT, (x,), {"axes": (axis,)})
+        return result
+    # reversed twice, so that equal entries keep their order
+    order: Tensor = bind(ARGSORT, (flip(x, axis=axis),), {"axes": (axis,)})
+    return (x.shape[axis] - 1) - flip(order, axis=axis)
+
+
+def _no_axis(name: str) -> int:
+    raise ShapeError(f"{name} takes an array with at least one axis, received a 0-d array")
+
+
+def diff(x: ArrayLike, /, *, axis: int = -1, n: int = 1, prepend: ArrayLike | None = None,
+         append: ArrayLike | None = None) -> Tensor:  # fmt: skip
+    """x[1:] - x[:-1] along an axis, n times over."""
+    x = to_tensor(x)
+    axis = normalize_axis(axis, x.ndim)
+    parts = [p for p in (prepend, x, append) if p is not None]
+    x = concat(parts, axis=axis) if len(parts) > 1 else x
+    before = (slice(None),) * axis
+    for _ in range(n):
+        x = x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
+    return x
+
+
+def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """log Σ e^x along the axes, without overflow; derivative softmax(x)."""
+    from .dispatch import stop_gradient
+    from .transcendental import exp, log
+
+    x = to_tensor(x)
+    axes = normalize_axes(axis, x.ndim)
+    top = stop_gradient(max(x, axis=axes, keepdims=True))
+    top = where(isinf(top), 0, top)  # all entries -∞ (or one ∞): nothing to subtract
+    total = log(sum(exp(x - top), axis=axes, keepdims=True)) + top
+    return total if keepdims else reshape(total, _without(x.shape, axes))
+
+
+def softmax(x: ArrayLike, /, *, axis: int | tuple[int, ...] = -1) -> Tensor:
+    """e^x / Σ e^x along the axes. Its Jacobian is diag(p) - p·pᵀ."""
+    from .dispatch import stop_gradient
+    from .transcendental import exp
+
+    x = to_tensor(x)
+    powers = exp(x - stop_gradient(max(x, axis=axis, keepdims=True)))
+    return powers / sum(powers, axis=axis, keepdims=True)
+
+
+def log_softmax(x: ArrayLike, /, *, axis: int | tuple[int, ...] = -1) -> Tensor:
+    """x - log Σ e^x along the axes."""
+    from .dispatch import stop_gradient
+    from .transcendental import exp, log
+
+    x = to_tensor(x)
+    shifted = x - stop_gradient(max(x, axis=axis, keepdims=True))
+    return shifted - log(sum(exp(shifted), axis=axis, keepdims=True))
+

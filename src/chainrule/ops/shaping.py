@@ -1,0 +1,457 @@
+"""Moving entries without arithmetic: reshape, permute, slice and pad, windows, concat.
+
+Each linear gate is its index map (core/indexmap.py); its transpose is its `dual` on the swapped
+map. So no class here states a derivative.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.indexmap import (
+    IndexMap, diagonal_map, flip_map, permute_map, reshape_map, slice_map, windows_map,
+)  # fmt: skip
+from ..core.local import Linear, Local
+from ..core.primitive import Array, LinearGate, Params, Primitive
+from ..core.types import ArrayType, Shape, normalize_axes, normalize_axis, size_of
+from ..errors import AxisError, ShapeError
+from .dispatch import bind, broadcast_to, to_tensor, unify
+from .arithmetic import _add
+from .tensor import ArrayLike, Tensor
+
+
+class Reshape(LinearGate):
+    name = "reshape"
+
+    def forward(self, x: Array, *, map: IndexMap) -> Array:
+        return x.reshape(map.out_shape)
+
+
+class Permute(LinearGate):
+    name = "permute"
+
+    def forward(self, x: Array, *, map: IndexMap) -> Array:
+        return x.transpose(map.permutation)
+
+
+class Slice(LinearGate):
+    name = "slice"
+
+    def forward(self, x: Array, *, map: IndexMap) -> Array:
+        return x[map.slices]
+
+
+class Pad(LinearGate):
+    """Entries with zeros between and around them: the transpose of slice."""
+
+    name = "pad"
+
+    def forward(self, x: Array, *, map: IndexMap) -> Array:
+        out = np.zeros(map.out_shape, x.dtype)
+        out[map.T.slices] = x
+        return out
+
+
+class Flip(LinearGate):
+    name = "flip"
+
+    def forward(self, x: Array, *, map: IndexMap) -> Array:
+        return x[map.slices]
+
+
+class Diagonal(LinearGate):
+    name = "diagonal"
+
+    def forward(self, x: Array, *, map: IndexMap) -> Array:
+        return map.view(x)
+
+
+class EmbedDiagonal(LinearGate):
+    """Entries on a diagonal of zeros: the transpose of diagonal."""
+
+    name = "embed_diagonal"
+
+    def forward(self, x: Array, *, map: IndexMap) -> Array:
+        out = np.zeros(map.out_shape, x.dtype)
+        if x.size:
+            map.T.view(out)[...] = x
+        return out
+
+
+class Windows(LinearGate):
+    name = "windows"
+
+    def forward(self, x: Array, *, map: IndexMap) -> Array:
+        return map.view(x)
+
+
+class Fold(LinearGate):
+    """Overlapping windows added up: the transpose of windows."""
+
+    name = "fold"
+
+    def forward(self, x: Array, *, map: IndexMap) -> Array:
+        out = np.zeros(map.out_shape, x.dtype)
+        if 0 in map.sizes:
+            return out
+        ndim = len(map.out_shape)
+        # for each place in the window, one strided slice of the output takes a whole slab
+        for place in itertools.product(*(range(n) for n in map.sizes[ndim:])):
+            target = []
+            for axis, p in enumerate(map.writes):
+                stride = p.terms[0][1]
+                start = sum(a * place[s - ndim] for s, a in p.terms[1:])
+                target.append(slice(start, start + stride * (map.sizes[axis] - 1) + 1, stride))
+            out[tuple(target)] += x[(..., *place)]
+        return out
+
+
+RESHAPE, PERMUTE, SLICE, PAD, FLIP = Reshape(), Permute(), Slice(), Pad(), Flip()
+DIAGONAL, EMBED_DIAGONAL, WINDOWS, FOLD = Diagonal(), EmbedDiagonal(), Windows(), Fold()
+for _one, _other in (
+    (RESHAPE, RESHAPE), (PERMUTE, PERMUTE), (SLICE, PAD), (FLIP, FLIP),
+    (DIAGONAL, EMBED_DIAGONAL), (WINDOWS, FOLD),
+):  # fmt: skip
+    _one.dual, _other.dual = _other, _one
+
+
+class Concat(Primitive):
+    """Inputs one after the other along an axis: each is padded to its place, and all are added."""
+
+    name = "concat"
+
+    def forward(self, *inputs: Array, axis: int) -> Array:
+        return np.concatenate(inputs, axis)
+
+    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
+        axis, first = params["axis"], types[0]
+        total = sum(t.shape[axis] for t in types)
+        return ArrayType((*first.shape[:axis], total, *first.shape[axis + 1 :]), first.dtype)
+
+    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
+        axis, shape = params["axis"], inputs[i].shape
+        before = sum(x.shape[axis] for x in inputs[:i])
+        starts = tuple(before if k == axis else 0 for k in range(len(shape)))
+        return Linear(PAD, slice_map(out.shape, starts, shape, (1,) * len(shape)).T)
+
+    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
+              params: Params) -> Any:  # fmt: skip
+        full = [
+            x if b else broadcast_to(x, (n, *to_tensor(x).shape))
+            for x, b in zip(inputs, batched, strict=True)
+        ]
+        return xp.apply(self, tuple(full), {"axis": params["axis"] + 1})
+
+
+CONCAT = Concat()
+
+
+def _linear(primitive: LinearGate, x: ArrayLike, map: IndexMap) -> Tensor:
+    result: Tensor = bind(primitive, (x,), {"map": map})
+    return result
+
+
+def reshape(x: ArrayLike, /, shape: int | Shape, *, copy: bool | None = None) -> Tensor:
+    """The same entries in the same (row-major) order in another shape; one size may be -1.
+
+    >>> import chainrule as cr
+    >>> cr.reshape(cr.arange(4), (2, -1)).shape
+    (2, 2)
+    """
+    x = to_tensor(x)
+    target = [int(n) for n in (shape if isinstance(shape, (tuple, list)) else (shape,))]
+    if target.count(-1) == 1:
+        known = size_of(tuple(n for n in target if n != -1))
+        if known == 0 or x.size % known:
+            raise ShapeError(f"cannot reshape {x.shape} ({x.size} entries) to {tuple(target)}")
+        target[target.index(-1)] = x.size // known
+    if min(target, default=0) < 0 or size_of(tuple(target)) != x.size:
+        raise ShapeError(f"cannot reshape {x.shape} ({x.size} entries) to {tuple(target)}")
+    new = tuple(target)
+    return x if new == x.shape else _linear(RESHAPE, x, reshape_map(x.shape, new))
+
+
+def permute_dims(x: ArrayLike, /, axes: Sequence[int]) -> Tensor:
+    """Axis axes[j] of x becomes axis j of the result."""
+    x = to_tensor(x)
+    order = tuple(normalize_axis(a, x.ndim, "axes entry") for a in axes)
+    if sorted(order) != list(range(x.ndim)):
+        raise AxisError(f"axes {tuple(axes)} must name each of the {x.ndim} axes of {x.shape} once")
+    return _linear(PERMUTE, x, permute_map(x.shape, order))
+
+
+def matrix_transpose(x: ArrayLike, /) -> Tensor:
+    """The last two axes swapped."""
+    x = to_tensor(x)
+    if x.ndim < 2:
+        raise ShapeError(f"matrix_transpose takes at least 2 axes, received shape {x.shape}")
+    return permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+
+
+def swapaxes(x: ArrayLike, axis1: int, axis2: int, /) -> Tensor:
+    """Two axes exchanged."""
+    x = to_tensor(x)
+    order = list(range(x.ndim))
+    first, second = normalize_axis(axis1, x.ndim), normalize_axis(axis2, x.ndim)
+    order[first], order[second] = second, first
+    return permute_dims(x, order)
+
+
+def moveaxis(x: ArrayLike, source: Any, destination: Any, /) -> Tensor:
+    """Axes moved from `source` to `destination`; the others keep their order."""
+    x = to_tensor(x)
+    pair = [tuple(a) if isinstance(a, (tuple, list)) else (a,) for a in (source, destination)]
+    sources, targets = ([normalize_axis(a, x.ndim) for a in axes] for axes in pair)
+    if len(sources) != len(targets):
+        raise AxisError(f"source {source} and destination {destination} differ in length")
+    if len(set(sources)) < len(sources) or len(set(targets)) < len(targets):
+        raise AxisError(f"source {source} or destination {destination} names an axis twice")
+    order = [a for a in range(x.ndim) if a not in sources]
+    for target, origin in sorted(zip(targets, sources, strict=True)):
+        order.insert(target, origin)
+    return permute_dims(x, order)
+
+
+def expand_dims(x: ArrayLike, /, axis: int | tuple[int, ...] = 0) -> Tensor:
+    """New axes of size 1 at the positions `axis` of the result."""
+    x = to_tensor(x)
+    count = len(axis) if isinstance(axis, (tuple, list)) else 1
+    axes = normalize_axes(axis, x.ndim + count)
+    sizes = iter(x.shape)
+    return reshape(x, tuple(1 if k in axes else next(sizes) for k in range(x.ndim + count)))
+
+
+def squeeze(x: ArrayLike, /, axis: int | tuple[int, ...] | None = None) -> Tensor:
+    """Without the axes named (all those of size 1 if none is); each must have size 1."""
+    x = to_tensor(x)
+    axes = normalize_axes(axis, x.ndim)
+    if axis is None:
+        axes = tuple(a for a in axes if x.shape[a] == 1)
+    for a in axes:
+        if x.shape[a] != 1:
+            raise ShapeError(f"cannot squeeze axis {a} of shape {x.shape}: its size is not 1")
+    return reshape(x, tuple(n for k, n in enumerate(x.shape) if k not in axes))
+
+
+def slice_axes(x: ArrayLike, starts: Shape, sizes: Shape, steps: tuple[int, ...]) -> Tensor:
+    """y[s] = x[start + step·s] along every axis; what lies outside is an error."""
+    x = to_tensor(x)
+    for n, start, size, step in zip(x.shape, starts, sizes, steps, strict=True):
+        if size and not (0 <= start < n and 0 <= start + step * (size - 1) < n):
+            raise AxisError(f"slice {start}, step {step}, size {size} leaves an axis of {n}")
+    return _linear(SLICE, x, slice_map(x.shape, starts, sizes, steps))
+
+
+def flip(x: ArrayLike, /, *, axis: int | tuple[int, ...] | None = None) -> Tensor:
+    """The entries in reverse order along the axes (all by default)."""
+    x = to_tensor(x)
+    axes = normalize_axes(axis, x.ndim)
+    if 0 in x.shape or not axes:
+        return x
+    return _linear(FLIP, x, flip_map(x.shape, axes))
+
+
+def pad(
+    x: ArrayLike, /, pad_width: Any, *, value: ArrayLike = 0, interior: int | Sequence[int] = 0
+) -> Tensor:
+    """x with entries around it: `pad_width` is (before, after), or one such pair for each axis.
+
+    Negative widths cut off. `interior` puts that many entries between neighbours.
+
+    >>> import chainrule as cr
+    >>> cr.pad(cr.asarray([1, 2]), (1, 0), interior=1)
+    asarray([0, 1, 0, 2], dtype=int64)
+    """
+    from .logic import where
+
+    x = to_tensor(x)
+    try:
+        widths = np.broadcast_to(np.asarray(pad_width, int), (x.ndim, 2)).tolist()
+        gaps = np.broadcast_to(np.asarray(interior, int), (x.ndim,)).tolist()
+    except ValueError:
+        raise ShapeError(
+            f"pad_width must be (before, after) or {x.ndim} such pairs, received {pad_width}"
+        ) from None
+    if min(gaps, default=0) < 0:
+        raise ShapeError(f"interior must not be negative, received {interior}")
+    starts, shape, cut = [], [], []
+    for n, (before, after), gap in zip(x.shape, widths, gaps, strict=True):
+        inner = n + max(0, n - 1) * gap
+        if before + inner + after < 0:
+            raise ShapeError(f"pad_width {pad_width} cuts more than shape {x.shape} has")
+        starts.append(max(0, before))
+        shape.append(inner + max(0, before) + max(0, after))
+        cut.append((max(0, -before), before + inner + after))
+    steps = tuple(gap + 1 for gap in gaps)
+    place = slice_map(tuple(shape), tuple(starts), x.shape, steps)
+
+    def placed(y: ArrayLike) -> Tensor:
+        whole = _linear(PAD, y, place.T)
+        if whole.shape == tuple(size for _, size in cut):
+            return whole
+        return slice_axes(
+            whole, tuple(s for s, _ in cut), tuple(n for _, n in cut), (1,) * len(cut)
+        )
+
+    result = placed(x)
+    if value.__class__ in (int, float) and value == 0:
+        return result
+    return where(placed(np.ones(x.shape, bool)), result, to_tensor(value).astype(x.dtype))
+
+
+def diagonal(x: ArrayLike, /, *, offset: int = 0, axis1: int = -2, axis2: int = -1) -> Tensor:
+    """The diagonal of two axes as a new last axis: y[…, d] = x[…, d, …, d + offset, …]."""
+    x = to_tensor(x)
+    first, second = normalize_axis(axis1, x.ndim), normalize_axis(axis2, x.ndim)
+    if x.ndim < 2 or first == second:
+        raise AxisError(f"diagonal takes two different axes of at least 2, received {x.shape}")
+    return _linear(DIAGONAL, x, diagonal_map(x.shape, first, second, int(offset)))
+
+
+def diag(x: ArrayLike, /, k: int = 0) -> Tensor:
+    """A vector as a diagonal matrix, or the diagonal of a matrix."""
+    x = to_tensor(x)
+    if x.ndim == 2:
+        return diagonal(x, offset=k)
+    if x.ndim != 1:
+        raise ShapeError(f"diag takes a vector or a matrix, received shape {x.shape}")
+    n = x.shape[0] + (k if k > 0 else -k)
+    return _linear(EMBED_DIAGONAL, x, diagonal_map((n, n), 0, 1, int(k)).T)
+
+
+def windows(
+    x: ArrayLike,
+    /,
+    size: int | Sequence[int],
+    *,
+    axis: int | Sequence[int] | None = None,
+    stride: int | Sequence[int] = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Tensor:
+    """Sliding windows: y[…, o, …, k] = x[…, stride·o + dilation·k, …]; the k are new last axes.
+
+    A convolution is a contraction over windows. `axis` names the axes (the last ones by default).
+
+    >>> import chainrule as cr
+    >>> cr.windows(cr.arange(5), 3, stride=2)
+    asarray([[0, 1, 2],
+             [2, 3, 4]], dtype=int64)
+    """
+    x = to_tensor(x)
+    sizes = tuple(size) if isinstance(size, (tuple, list)) else (int(size),)
+    if axis is None:
+        axis = tuple(range(x.ndim - len(sizes), x.ndim))
+    named = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    axes = tuple(normalize_axis(a, x.ndim) for a in named)
+    per_axis = []
+    for name, given in (("size", sizes), ("stride", stride), ("dilation", dilation)):
+        values = tuple(given) if isinstance(given, (tuple, list)) else (given,) * len(axes)
+        if len(values) != len(axes) or min(values, default=1) < 1:
+            raise ShapeError(f"{name} {given} must be one positive number for each axis of {axes}")
+        per_axis.append(tuple(int(v) for v in values))
+    if len(set(axes)) != len(axes):
+        raise AxisError(f"axis {axes} names an axis twice")
+    for a, k, dilate in zip(axes, per_axis[0], per_axis[2], strict=True):
+        if dilate * (k - 1) + 1 > x.shape[a]:
+            raise ShapeError(
+                f"a window of {k} (dilation {dilate}) is longer than axis {a} of shape {x.shape}"
+            )
+    return _linear(WINDOWS, x, windows_map(x.shape, axes, *per_axis))
+
+
+def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0) -> Tensor:
+    """The arrays one after the other along an axis; None flattens them first."""
+    tensors = list(unify(_add, list(arrays))) if len(arrays) else []
+    if not tensors:
+        raise ShapeError("concat takes at least one array, received none")
+    tensors = [to_tensor(t) for t in tensors]
+    if axis is None:
+        tensors, axis = [reshape(t, (-1,) if t.size else (0,)) for t in tensors], 0
+    first = tensors[0]
+    axis = normalize_axis(axis, first.ndim) if first.ndim else -1
+    for t in tensors:
+        if axis < 0 or t.ndim != first.ndim or any(
+            a != b for k, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if k != axis
+        ):
+            shapes = ", ".join(str(t.shape) for t in tensors)
+            raise ShapeError(f"cannot join shapes {shapes}: all axes but {axis} must agree")
+    result: Tensor = bind(CONCAT, tuple(tensors), {"axis": axis})
+    return result
+
+
+def stack(arrays: Sequence[ArrayLike], /, *, axis: int = 0) -> Tensor:
+    """The arrays, of one shape, along a new axis."""
+    tensors = [to_tensor(a) for a in arrays]
+    if not tensors:
+        raise ShapeError("stack takes at least one array, received none")
+    for t in tensors:
+        if t.shape != tensors[0].shape:
+            raise ShapeError(f"cannot stack shapes {tensors[0].shape} and {t.shape}: they differ")
+    return concat([expand_dims(t, axis) for t in tensors],
+                  axis=normalize_axis(axis, tensors[0].ndim + 1))  # fmt: skip
+
+
+def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Tensor, ...]:
+    """The slices along an axis, as a tuple."""
+    x = moveaxis(x, axis, 0)
+    return tuple(x[k] for k in range(x.shape[0]))
+
+
+def split(x: ArrayLike, parts: int | Sequence[int], /, *, axis: int = 0) -> tuple[Tensor, ...]:
+    """Consecutive parts along an axis: so many equal ones, or cut at these indices."""
+    x = to_tensor(x)
+    axis = normalize_axis(axis, x.ndim)
+    n = x.shape[axis]
+    if isinstance(parts, int):
+        if parts < 1 or n % parts:
+            raise ShapeError(f"cannot split an axis of {n} into {parts} equal parts")
+        parts = [n // parts * k for k in range(1, parts)]
+    edges = [0, *parts, n]
+    before = (slice(None),) * axis
+    return tuple(x[(*before, slice(a, b))] for a, b in itertools.pairwise(edges))
+
+
+def roll(x: ArrayLike, /, shift: Any, *, axis: Any = None) -> Tensor:
+    """The entries moved by `shift` places along the axes, around the end to the front."""
+    x = to_tensor(x)
+    if axis is None:
+        return reshape(roll(reshape(x, (-1,)), shift, axis=0), x.shape) if x.size else x
+    shifts = tuple(shift) if isinstance(shift, (tuple, list)) else (shift,)
+    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    if len(shifts) == 1:
+        shifts *= len(axes)
+    if len(axes) != len(shifts):
+        raise AxisError(f"shift {shift} and axis {axis} differ in length")
+    for s, a in zip(shifts, axes, strict=True):
+        a = normalize_axis(a, x.ndim)
+        n = x.shape[a]
+        if n and s % n:
+            before = (slice(None),) * a
+            x = concat([x[(*before, slice(n - s % n, n))], x[(*before, slice(0, n - s % n))]], axis=a)
+    return x
+
+
+def tile(x: ArrayLike, repetitions: Shape, /) -> Tensor:
+    """x repeated so many times along each axis."""
+    x = to_tensor(x)
+    counts = tuple(repetitions) if isinstance(repetitions, (tuple, list)) else (repetitions,)
+    ndim = max(x.ndim, len(counts))
+    counts = (1,) * (ndim - len(counts)) + counts
+    shape = (1,) * (ndim - x.ndim) + x.shape
+    pairs = tuple(itertools.chain(*((1, n) for n in shape)))
+    wide = tuple(itertools.chain(*zip(counts, shape, strict=True)))
+    final = tuple(c * n for c, n in zip(counts, shape, strict=True))
+    return reshape(broadcast_to(reshape(x, pairs), wide), final)
+
+
+def broadcast_arrays(*arrays: ArrayLike) -> list[Tensor]:
+    """The arrays broadcast against each other."""
+    from ..core.types import broadcast_shapes
+
+    tensors = [to_tensor(a) for a in arrays]
+    shape = broadcast_shapes(*(t.shape for t in tensors))
+    return [broadcast_to(t, shape) for t in tensors]

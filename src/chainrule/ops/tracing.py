@@ -1,0 +1,134 @@
+"""Tracing: running a program on types instead of values, which records a Graph.
+
+While a trace is active every operation becomes a node of it, also those on constants. A Tensor
+from outside (a variable, a constant's array, a Tensor of an outer trace) is captured by reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from ..core.context import CONTEXT, context
+from ..core.graph import Graph
+from ..core.indexmap import broadcast_map
+from ..core.node import Node, caller
+from ..core.primitive import Elementwise, Params, Primitive
+from ..core.types import ArrayType, TupleType, broadcast_shapes
+from ..errors import ShapeError
+from .dispatch import BROADCAST, CAST, ITEM, to_tensor
+from .tensor import ArrayLike, Tensor
+
+
+class Trace:
+    """The nodes being recorded, the Tensors captured from outside, the assignments made."""
+
+    def __init__(self) -> None:
+        self.own: set[Node] = set()
+        self.captured: dict[Any, tuple[Tensor, Node]] = {}
+        self.assigned: dict[Tensor, Any] = {}
+
+    def input(self, type: ArrayType) -> Tensor:
+        """A new input of the graph."""
+        return self._handle(Node(None, (), None, None, type))
+
+    def lift(self, x: ArrayLike) -> Any:
+        """The node of this trace, or the constant array, that stands for an operand."""
+        if not isinstance(x, Tensor):
+            return np.asarray(x)
+        if x in self.assigned:
+            return self.assigned[x]
+        node = x._node
+        if node is None:
+            return x._value
+        if node in self.own:
+            return node
+        key = x if x.is_variable and x._value is not None else node
+        if key not in self.captured:
+            leaf = Node(None, (), None, None, x.type)
+            leaf.handle = ref(x)
+            self.captured[key] = (x, leaf)
+            self.own.add(leaf)
+        return self.captured[key][1]
+
+    def bind(self, primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Any:
+        """Record a gate."""
+        nodes = tuple(map(self.lift, inputs))
+        type = primitive.type(*(n.type if isinstance(n, Node) else _type(n) for n in nodes), **params)
+        node = Node(primitive, nodes, params, None, type, caller(), CONTEXT.get().scope)
+        if isinstance(type, TupleType):
+            self.own.add(node)
+            return tuple(
+                self._handle(Node(ITEM, (node,), {"index": k}, None, t, node.where, node.scope))
+                for k, t in enumerate(type.items)
+            )
+        return self._handle(node)
+
+    def elementwise(self, primitive: Elementwise, operands: Sequence[Any], params: Params) -> Tensor:
+        """Record an elementwise gate with its operands broadcast and cast, explicitly."""
+        dtypes = [x.dtype for x in operands if hasattr(x, "dtype")]
+        nodes = [self.lift(x if hasattr(x, "dtype") else np.asarray(x, dtypes[-1])) for x in operands]
+        shape = broadcast_shapes(*(n.shape for n in nodes))
+
+        def spread(n: Any) -> Any:
+            if n.shape == shape:
+                return n
+            handle = self.bind(BROADCAST, (self._operand(n),), {"map": broadcast_map(n.shape, shape)})
+            return handle._node
+
+        nodes = [spread(n) for n in nodes]
+        result: Tensor = self.bind(primitive, tuple(self._operand(n) for n in nodes), params)
+        return result
+
+    def assign(self, variable: Tensor, value: ArrayLike) -> None:
+        """Record that a variable has a new value from here on."""
+        new = to_tensor(value)
+        if new.shape != variable.shape:
+            raise ShapeError(
+                f"assign cannot change the shape: the variable has {variable.shape}, "
+                f"the new value {new.shape}"
+            )
+        if new.dtype != variable.dtype:
+            new = self.bind(CAST, (new,), {"dtype": variable.dtype})
+        self.assigned[variable] = self.lift(new)
+
+    def _operand(self, n: Any) -> Any:
+        return self._handle(n) if isinstance(n, Node) else n
+
+    def _handle(self, node: Node) -> Tensor:
+        result = object.__new__(Tensor)
+        result._value = None
+        result._node = node
+        node.handle = ref(result)
+        self.own.add(node)
+        return result
+
+
+def _type(array: Any) -> ArrayType:
+    return ArrayType(array.shape, array.dtype)
+
+
+def trace(function: Any, types: Sequence[ArrayType]) -> tuple[Graph, Any]:
+    """The Graph of function(*inputs of these types), and what it returned.
+
+    The function's result may be any container of Tensors; the graph's outputs are its leaves in
+    order, as `result` (the second value) holds them.
+    """
+    import optree
+
+    recording = Trace()
+    with context(trace=recording, recording=True):
+        inputs = [recording.input(t) for t in types]
+        result = function(*inputs)
+        leaves, structure = optree.tree_flatten(result, none_is_leaf=False)
+        outputs = [recording.lift(to_tensor(leaf)) for leaf in leaves]
+    graph = Graph.of(
+        outputs,
+        [x._node for x in inputs if x._node is not None],
+        list(recording.captured.values()),
+        list(recording.assigned.items()),
+    )
+    return graph, structure
