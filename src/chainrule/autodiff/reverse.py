@@ -24,6 +24,7 @@ from ..ops.tensor import ArrayLike, Parameter, Tensor, constant, variable, varia
 from .containers import flatten, select, unflatten
 
 Function = Callable[..., Any]
+ndarray = np.ndarray
 
 
 def handle_of(node: Node) -> Tensor:
@@ -38,25 +39,31 @@ def handle_of(node: Node) -> Tensor:
 
 def pull_back(
     order: Sequence[Node],
-    upstream: dict[Node, Any],
+    table: dict[Node, Any],
     xp: Any,
+    visit: Callable[[Node, Any, Any], None],
     active: set[Node] | None = None,
-    keep: Callable[[Node], bool] = lambda node: True,
-) -> dict[Node, Any]:
-    """upstream × local through every node of `order` in reverse; the gradient of each node.
+) -> None:
+    """upstream × local through every node of `order`, last first.
 
-    `active` are the nodes whose gradient is wanted (None: all); `keep` says of which nodes the
-    gradient is still wanted when it has been passed on. Nothing is recorded if `xp` is bare.
+    `table` holds the upstream gradients to begin with. visit(node, handle, gradient) is called for
+    each node with a Tensor that is still held, when its gradient is complete; after that it is
+    forgotten. `active` are the nodes through which gradients flow (None: all). Nothing is recorded
+    if `xp` is bare.
     """
-    table = upstream
     recorded = xp is ops
+    get, take = table.get, table.pop
     for node in reversed(order):
+        u = take(node, None)
+        if u is None:
+            continue
+        if node.handle is not None:
+            handle = node.handle()
+            if handle is not None:
+                visit(node, handle, u)
         primitive = node.primitive
-        if primitive is None or node not in table:
+        if primitive is None or (active is not None and node not in active):
             continue
-        if active is not None and node not in active:
-            continue
-        u = table[node] if keep(node) else table.pop(node)
         inputs = node.inputs
         if primitive is ITEM:
             parts = table.setdefault(inputs[0], [None] * len(inputs[0].type.items))
@@ -69,23 +76,29 @@ def pull_back(
                 for part, t in zip(u, node.type.items, strict=True)  # type: ignore[attr-defined]
             ]
         if recorded:
-            operands = [handle_of(x) if x.__class__ is Node else x for x in inputs]
-            out = node.data if isinstance(node.data, tuple) else handle_of(node)
+            operands, out = operands_of(node, True)
         else:
-            operands = [x.data if x.__class__ is Node else x for x in inputs]
-            out = node.data
+            operands, out = [x.data if x.__class__ is Node else x for x in inputs], node.data
         params = node.params
         joint = primitive.pull_all(xp, u, out, operands, params) if primitive.joint else None  # type: ignore[arg-type]
         for i, x in enumerate(inputs):
             if x.__class__ is not Node or (active is not None and x not in active):
                 continue
-            if joint is not None:
-                g = joint[i]
-            else:
+            if joint is None:
                 g = primitive.local(i, xp, out, operands, params).pull(xp, u)  # type: ignore[arg-type]
+            else:
+                g = joint[i]
             if g is not None:
-                table[x] = table[x] + g if x in table else g
-    return table
+                before = get(x)
+                table[x] = g if before is None else before + g
+
+
+def operands_of(node: Node, recorded: bool) -> tuple[list[Any], Any]:
+    """The inputs and the output of a node as rules want them: Tensors, or bare arrays."""
+    if not recorded:
+        return [x.data if x.__class__ is Node else x for x in node.inputs], node.data
+    operands = [handle_of(x) if x.__class__ is Node else x for x in node.inputs]
+    return operands, node.data if isinstance(node.data, tuple) else handle_of(node)
 
 
 def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
@@ -99,24 +112,24 @@ def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
     recorded = CONTEXT.get().trace is not None
     u = _upstream(y, gradient)
     order = topological([node])
-    with np.errstate(all="ignore"):  # infinite partials are met with strong zeros, not warnings
-        table = pull_back(
-            order,
-            {node: u if recorded else u._value},
-            ops if recorded else bare.xp,
-            keep=lambda n: n.handle is not None and n.handle() is not None,
-        )
-    for n in order:
-        handle = n.handle() if n.handle is not None else None
-        if handle is None:
-            continue
-        g = table.get(n)
-        if g is None:
-            g = np.zeros(n.shape, n.type.dtype)
-        g = g if isinstance(g, Tensor) else constant(np.asarray(g))
-        if isinstance(handle, Parameter) and handle.grad is not None:
-            g = handle.grad + g
+    left = {n for n in order if n.primitive is None}  # the variables not reached yet
+
+    def visit(n: Node, handle: Any, g: Any) -> None:
+        left.discard(n)
+        if handle.__class__ is Parameter and handle.grad is not None:
+            g = handle.grad + g if recorded else handle.grad._value + g
+        if not recorded:
+            g = constant(g if g.__class__ is ndarray else np.asarray(g))
         handle._grad = g
+
+    with np.errstate(all="ignore"):  # infinite partials are met with strong zeros, not warnings
+        xp = ops if recorded else bare.xp
+        pull_back(order, {node: u if recorded else u._value}, xp, visit)
+        for n in left:  # in the graph, but nothing came back: the gradient is 0
+            handle = n.handle() if n.handle is not None else None
+            if handle is not None:
+                zero = np.zeros(n.shape, n.type.dtype)
+                visit(n, handle, to_tensor(zero) if recorded else zero)
 
 
 def _upstream(y: Tensor, gradient: ArrayLike | None) -> Tensor:
@@ -189,10 +202,11 @@ class Linearized:
             if o._node is not None:
                 v = u if xp is ops else u._value
                 table[o._node] = table[o._node] + v if o._node in table else v
+        found: dict[Node, Any] = {}
         with np.errstate(all="ignore"):
-            pull_back(self.order, table, xp, self.active, keep=set(self.wanted).__contains__)
+            pull_back(self.order, table, xp, lambda n, _, g: found.__setitem__(n, g), self.active)
         return [
-            self._result(table.get(x._node), x)  # type: ignore[arg-type]
+            self._result(found.get(x._node), x)  # type: ignore[arg-type]
             for x in self.inputs
         ]
 
@@ -231,12 +245,7 @@ def push_forward(order: Sequence[Node], table: dict[Node, Any], xp: Any) -> None
             continue
         if not any(x in table for x in inputs if x.__class__ is Node):
             continue
-        if recorded:
-            operands = [handle_of(x) if x.__class__ is Node else x for x in inputs]
-            out = node.data if isinstance(node.data, tuple) else handle_of(node)
-        else:
-            operands = [x.data if x.__class__ is Node else x for x in inputs]
-            out = node.data
+        operands, out = operands_of(node, recorded)
         total = None
         for i, x in enumerate(inputs):
             if x.__class__ is Node and x in table:

@@ -6,8 +6,10 @@ primitive is a leaf: a variable, or an input of a traced graph.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -17,6 +19,8 @@ import numpy as np
 from .primitive import Params, Primitive
 from .types import ArrayType, Shape, TupleType
 
+next_serial = itertools.count().__next__
+"""Numbers nodes as they are made: inputs before what uses them, so sorting by it orders a graph."""
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 INSIDE = len(PACKAGE)
 Where = tuple[CodeType, int]
@@ -31,7 +35,7 @@ class Node:
     """
 
     __slots__ = (
-        "_type", "data", "handle", "inputs", "params", "primitive", "scope", "where",
+        "_type", "data", "handle", "inputs", "params", "primitive", "scope", "serial", "where",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +56,7 @@ class Node:
         self.where = where
         self.scope = scope
         self.handle: Any = None
+        self.serial = next_serial()
 
     @property
     def type(self) -> ArrayType:
@@ -111,26 +116,19 @@ def line_number(code: CodeType, instruction: int) -> int:
 
 def topological(roots: Iterable[Node], stops: Iterable[Node] = ()) -> list[Node]:
     """Every node that the roots depend on, inputs first. Nothing above a stop is visited."""
-    order: list[Node] = []
-    append = order.append
-    seen: set[Node] = set()
+    stack = list(roots)
+    seen: set[Node] = set(stack)
     stops = set(stops)
-    stack: list[Node | None] = list(roots)
-    path: list[Node] = []
+    pop, push, add = stack.pop, stack.append, seen.add
     while stack:
-        node = stack.pop()
-        if node is None:  # all that the last node on the path needs is in `order`
-            append(path.pop())
+        node = pop()
+        if node in stops:
             continue
-        if node in seen:
-            continue
-        seen.add(node)
-        if node.primitive is None or node in stops:
-            append(node)
-            continue
-        path.append(node)
-        stack.append(None)
-        for x in reversed(node.inputs):  # so that the first comes off the stack first
+        for x in node.inputs:
             if x.__class__ is Node and x not in seen:
-                stack.append(x)
-    return order
+                add(x)
+                push(x)
+    return sorted(seen, key=BY_SERIAL)
+
+
+BY_SERIAL = attrgetter("serial")

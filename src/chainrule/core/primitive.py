@@ -83,8 +83,6 @@ class Elementwise(Primitive):
     """The dtypes it computes in, by NumPy's letters."""
     result: ClassVar[np.dtype[Any] | None] = None
     """The dtype of the result where that is not the dtype of the inputs."""
-    quick: ClassVar[bool] = True
-    """Whether float operands of one dtype can be used as they are."""
     casts: ClassVar[bool] = True
     """Whether operands are brought to a common dtype first."""
     selectors: ClassVar[int] = 0
@@ -106,7 +104,7 @@ class Elementwise(Primitive):
 
     def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
               params: Params) -> Any:  # fmt: skip
-        return xp.elementwise(self, *inputs, **params)
+        return xp.elementwise(self, *inputs)
 
     def flops(self, out: ArrayType, types: Sequence[ArrayType], params: Params) -> int:
         return out.size

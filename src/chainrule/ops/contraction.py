@@ -54,34 +54,39 @@ def plan(spec: str, first: Shape, second: Shape) -> Callable[[Array, Array], Arr
     def measure(letters: Sequence[str]) -> int:
         return size_of(tuple(sizes[c] for c in letters))
 
-    def arrange(letters: str, *groups: list[str]) -> Callable[[Array], Array]:
+    def arrange(letters: str, *groups: list[str]) -> Callable[[Array], Array] | None:
+        """Bring an operand into these groups of letters; None if it is so already."""
         order = tuple(letters.index(c) for group in groups for c in group)
-        shape = tuple(
-            measure(group) for group in (groups if batch else groups[1:])
-        )
-        same_order = order == tuple(range(len(order)))
+        shape = tuple(measure(group) for group in (groups if batch else groups[1:]))
+        in_order = order == tuple(range(len(order)))
         merged = shape != tuple(sizes[letters[k]] for k in order)
-        if same_order:
-            return (lambda x: x.reshape(shape)) if merged else (lambda x: x)
-        if merged:
-            return lambda x: x.transpose(order).reshape(shape)
-        return lambda x: x.transpose(order)
+        if in_order:
+            return (lambda x: x.reshape(shape)) if merged else None
+        # an operand that lies the other way round is read transposed, which BLAS takes as it is
+        return (lambda x: x.transpose(order).reshape(shape)) if merged else (
+            lambda x: x.transpose(order)
+        )
 
-    # an operand that lies the other way round is read transposed, which BLAS takes as it is
     left, right = arrange(a, batch, rows, inner), arrange(b, batch, inner, columns)
     found = [*batch, *rows, *columns]
     shape = tuple(sizes[c] for c in found)
     order = tuple(found.index(c) for c in out)
-    direct = order == tuple(range(len(order)))
-    flat = shape == ((measure(batch),) if batch else ()) + (measure(rows), measure(columns))
-    product = np.matmul if batch else np.dot
+    product: Callable[[Array, Array], Array] = np.matmul if batch else np.dot
     if not inner and not batch:  # an outer product needs no matrix product
         product = np.multiply
-    if direct and flat:
-        return lambda x, y: product(left(x), right(y))
-    if direct:
-        return lambda x, y: product(left(x), right(y)).reshape(shape)
-    return lambda x, y: product(left(x), right(y)).reshape(shape).transpose(order)
+    ready = shape == ((measure(batch),) if batch else ()) + (measure(rows), measure(columns))
+    if order == tuple(range(len(order))) and ready:
+        if left is None:
+            return product if right is None else lambda x, y: product(x, right(y))
+        return (lambda x, y: product(left(x), y)) if right is None else (
+            lambda x, y: product(left(x), right(y))
+        )
+    first, second = left or _same, right or _same
+    return lambda x, y: product(first(x), second(y)).reshape(shape).transpose(order)
+
+
+def _same(x: Array) -> Array:
+    return x
 
 
 class Contract(Primitive):
@@ -330,8 +335,8 @@ def _parse_einsum(spec: Any, ndims: Sequence[int]) -> tuple[tuple[str, ...], str
 
 
 @lru_cache(maxsize=4096)
-def _matmul_spec(first: Shape, second: Shape) -> tuple[str, Shape, Shape, Shape]:
-    """The contraction of a matmul, the operands' shapes without broadcast ones, and the result's."""
+def _matmul_spec(first: Shape, second: Shape) -> tuple[str, Shape | None, Shape | None]:
+    """The contraction of a matmul, and the operands' shapes without axes that broadcast, if any."""
     if not first or not second:
         raise ShapeError(f"matmul takes at least 1 axis on each side, received {first} and {second}")
     if first[-1] != second[-2 if len(second) > 1 else 0]:
@@ -357,7 +362,7 @@ def _matmul_spec(first: Shape, second: Shape) -> tuple[str, Shape, Shape, Shape]
     spec = f"{a}{row}b,{b}b{column}->{letters}{row}{column}"
     a_shape = tuple(a_batch[k] for k in a_used) + first[-2:]
     b_shape = tuple(b_batch[k] for k in b_used) + second[-2:]
-    return spec, a_shape, b_shape, batch
+    return spec, None if a_shape == first else a_shape, None if b_shape == second else b_shape
 
 
 def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
@@ -370,10 +375,10 @@ def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     x, y = to_tensor(x1), to_tensor(x2)
     if x.dtype is not y.dtype:
         x, y = (to_tensor(t) for t in unify(_add, (x, y)))
-    spec, a_shape, b_shape, _ = _matmul_spec(x.shape, y.shape)
-    if a_shape != x.shape:
+    spec, a_shape, b_shape = _matmul_spec(x.shape, y.shape)
+    if a_shape is not None:
         x = reshape(x, a_shape)
-    if b_shape != y.shape:
+    if b_shape is not None:
         y = reshape(y, b_shape)
     return _contract(x, y, spec)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,26 @@ def _ones(shape: Shape, axes: Sequence[int]) -> Shape:
     return tuple(1 if k in axes else n for k, n in enumerate(shape))
 
 
-def _sum_map(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> IndexMap:
+@lru_cache(maxsize=4096)
+def _sum_map(shape: Shape, axis: Axis, keepdims: bool) -> IndexMap | None:
+    """The map of a sum; None if there is nothing to sum."""
+    axes = normalize_axes(axis, len(shape))
+    if not axes:
+        return None
     if keepdims:
         return broadcast_map(_ones(shape, axes), shape).T
     rest = tuple(k for k in range(len(shape)) if k not in axes)
     return broadcast_map(_without(shape, axes), shape, rest).T
+
+
+def _summable(x: ArrayLike, dtype: Any = None) -> Tensor:
+    """x in the dtype it is added up in: small integers and bools go to 64 bits."""
+    x = to_tensor(x)
+    if dtype is not None:
+        return astype(x, dtype, copy=False)
+    if x.dtype.char in FLOATS:
+        return x
+    return astype(x, np.uint64 if x.dtype.kind == "u" else np.int64, copy=False)
 
 
 def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
@@ -48,15 +64,11 @@ def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool
     >>> cr.sum(cr.asarray([[1, 2], [3, 4]]), axis=0)
     asarray([4, 6], dtype=int64)
     """
-    x = to_tensor(x)
-    if dtype is not None:
-        x = astype(x, dtype, copy=False)
-    elif x.dtype.char not in FLOATS:
-        x = astype(x, np.uint64 if x.dtype.kind == "u" else np.int64, copy=False)
-    axes = normalize_axes(axis, x.ndim)
-    if not axes:
+    x = _summable(x, dtype)
+    map = _sum_map(x.shape, tuple(axis) if isinstance(axis, list) else axis, keepdims)
+    if map is None:
         return x
-    result: Tensor = bind(SUM, (x,), {"map": _sum_map(x.shape, axes, keepdims)})
+    result: Tensor = bind(SUM, (x,), {"map": map})
     return result
 
 
@@ -65,15 +77,20 @@ def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tenso
     x = to_tensor(x)
     if x.dtype.char not in FLOATS:
         x = astype(x, float64)
-    axes = normalize_axes(axis, x.ndim)
-    count = size_of(tuple(x.shape[a] for a in axes))
-    total = sum(x, axis=axis, keepdims=keepdims)
-    return total * (1.0 / count) if count and count & (count - 1) == 0 else _over(total, count)
+    axis = tuple(axis) if isinstance(axis, list) else axis
+    return _over(sum(x, axis=axis, keepdims=keepdims), _count(x.shape, axis))
 
 
-def _over(total: Tensor, count: int) -> Tensor:
-    with np.errstate(invalid="ignore"):  # the mean of nothing is NaN, without a warning
+@lru_cache(maxsize=4096)
+def _count(shape: Shape, axis: Axis) -> int:
+    return size_of(tuple(shape[a] for a in normalize_axes(axis, len(shape))))
+
+
+def _over(total: Tensor, count: float) -> Tensor:
+    if count:
         return total / float(count)
+    with np.errstate(invalid="ignore", divide="ignore"):  # the mean of nothing is NaN, silently
+        return total / 0.0
 
 
 def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False
@@ -82,10 +99,10 @@ def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims
     x = to_tensor(x)
     if x.dtype.char not in FLOATS:
         x = astype(x, float64)
-    axes = normalize_axes(axis, x.ndim)
-    count = size_of(tuple(x.shape[a] for a in axes))
-    centred = x - mean(x, axis=axes, keepdims=True)
-    return _over(sum(centred * centred, axis=axes, keepdims=keepdims), builtins.max(0, count - correction))  # type: ignore[arg-type]
+    axis = tuple(axis) if isinstance(axis, list) else axis
+    centred = x - mean(x, axis=axis, keepdims=True)
+    squares = sum(centred * centred, axis=axis, keepdims=keepdims)
+    return _over(squares, builtins.max(0.0, _count(x.shape, axis) - correction))
 
 
 def std(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False
@@ -198,11 +215,7 @@ def argmin(x: ArrayLike, /, *, axis: int | None = None, keepdims: bool = False) 
 
 def prod(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """The product along the axes, as a tree of multiplications."""
-    x = to_tensor(x)
-    if dtype is not None:
-        x = astype(x, dtype, copy=False)
-    elif x.dtype.char not in FLOATS:
-        x = astype(x, np.uint64 if x.dtype.kind == "u" else np.int64, copy=False)
+    x = _summable(x, dtype)
     axes = normalize_axes(axis, x.ndim)
     rest = _without(x.shape, axes)
     y = moveaxis(x, axes, tuple(range(len(axes))))
@@ -257,10 +270,7 @@ def cumulative_sum(
     """y[o] = x[0] + … + x[o] along an axis; with `include_initial` a 0 comes first."""
     x = _one_axis(x, axis)
     axis = normalize_axis(axis or 0, x.ndim)
-    if dtype is not None:
-        x = astype(x, dtype, copy=False)
-    elif x.dtype.char not in FLOATS:
-        x = astype(x, np.uint64 if x.dtype.kind == "u" else np.int64, copy=False)
+    x = _summable(x, dtype)
     result: Tensor = bind(CUMSUM, (x,), {"map": cumsum_map(x.shape, axis)})
     if include_initial:
         result = pad(result, [(int(k == axis), 0) for k in range(x.ndim)])
@@ -273,10 +283,7 @@ def cumulative_prod(
     """y[o] = x[0]·…·x[o] along an axis, in log2(n) steps of products; 1 first if asked for."""
     x = _one_axis(x, axis)
     axis = normalize_axis(axis or 0, x.ndim)
-    if dtype is not None:
-        x = astype(x, dtype, copy=False)
-    elif x.dtype.char not in FLOATS:
-        x = astype(x, np.uint64 if x.dtype.kind == "u" else np.int64, copy=False)
+    x = _summable(x, dtype)
     step = 1
     while step < x.shape[axis]:  # after each step, entry o is the product of the last 2·step
         widths = [(step if k == axis else 0, -step if k == axis else 0) for k in range(x.ndim)]

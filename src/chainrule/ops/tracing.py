@@ -56,32 +56,34 @@ class Trace:
 
     def bind(self, primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Any:
         """Record a gate."""
-        nodes = tuple(map(self.lift, inputs))
-        type = primitive.type(*(n.type if isinstance(n, Node) else _type(n) for n in nodes), **params)
-        node = Node(primitive, nodes, params, None, type, caller(), CONTEXT.get().scope)
-        if isinstance(type, TupleType):
-            self.own.add(node)
+        node = self._node(primitive, tuple(map(self.lift, inputs)), params)
+        if isinstance(node._type, TupleType):
             return tuple(
-                self._handle(Node(ITEM, (node,), {"index": k}, None, t, node.where, node.scope))
-                for k, t in enumerate(type.items)
+                self._handle(self._node(ITEM, (node,), {"index": k}))
+                for k in range(len(node._type.items))
             )
         return self._handle(node)
 
-    def elementwise(self, primitive: Elementwise, operands: Sequence[Any], params: Params) -> Tensor:
+    def elementwise(self, primitive: Elementwise, operands: Sequence[Any]) -> Tensor:
         """Record an elementwise gate with its operands broadcast and cast, explicitly."""
-        dtypes = [x.dtype for x in operands if hasattr(x, "dtype")]
-        nodes = [self.lift(x if hasattr(x, "dtype") else np.asarray(x, dtypes[-1])) for x in operands]
+        dtype = [x.dtype for x in operands if hasattr(x, "dtype")][-1]
+        nodes = [self.lift(x if hasattr(x, "dtype") else np.asarray(x, dtype)) for x in operands]
         shape = broadcast_shapes(*(n.shape for n in nodes))
+        full = tuple(
+            n if n.shape == shape
+            else self._node(BROADCAST, (n,), {"map": broadcast_map(n.shape, shape)})
+            for n in nodes
+        )  # fmt: skip
+        return self._handle(self._node(primitive, full, {}))
 
-        def spread(n: Any) -> Any:
-            if n.shape == shape:
-                return n
-            handle = self.bind(BROADCAST, (self._operand(n),), {"map": broadcast_map(n.shape, shape)})
-            return handle._node
-
-        nodes = [spread(n) for n in nodes]
-        result: Tensor = self.bind(primitive, tuple(self._operand(n) for n in nodes), params)
-        return result
+    def _node(self, primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Node:
+        types = [x.type if isinstance(x, Node) else ArrayType(x.shape, x.dtype) for x in inputs]
+        node = Node(
+            primitive, inputs, params, None, primitive.type(*types, **params),
+            caller(), CONTEXT.get().scope,
+        )  # fmt: skip
+        self.own.add(node)
+        return node
 
     def assign(self, variable: Tensor, value: ArrayLike) -> None:
         """Record that a variable has a new value from here on."""
@@ -95,9 +97,6 @@ class Trace:
             new = self.bind(CAST, (new,), {"dtype": variable.dtype})
         self.assigned[variable] = self.lift(new)
 
-    def _operand(self, n: Any) -> Any:
-        return self._handle(n) if isinstance(n, Node) else n
-
     def _handle(self, node: Node) -> Tensor:
         result = object.__new__(Tensor)
         result._value = None
@@ -105,10 +104,6 @@ class Trace:
         node.handle = ref(result)
         self.own.add(node)
         return result
-
-
-def _type(array: Any) -> ArrayType:
-    return ArrayType(array.shape, array.dtype)
 
 
 def trace(function: Any, types: Sequence[ArrayType]) -> tuple[Graph, Any]:
