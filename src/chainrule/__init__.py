@@ -20,12 +20,13 @@ from .autodiff.check import check_gradients
 from .autodiff.forward import hvp, jvp
 from .autodiff.jacobian import Jacobian, hessian, jacobian
 from .autodiff.reverse import grad, value_and_grad, vjp
+from .core.context import no_grad
 from .core.graph import Graph
 from .core.types import (
     bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
 )  # fmt: skip
 from .errors import ChainruleError
-from .namespace import __array_namespace_info__, no_grad
+from .namespace import __array_namespace_info__
 from .ops import (
     Gate, Parameter, Tensor, TensorGate, abs, acos, acosh, add, all, any, arange, argmax, argmin,
     argsort, asarray, asin, asinh, astype, atan, atan2, atanh, bitwise_and, bitwise_invert,

@@ -1,28 +1,13 @@
-"""What the Array API standard wants to know of the namespace; and `no_grad`."""
+"""What the Array API standard wants to know of the namespace."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Any
 
-from .core.context import context
 from .core.types import (
     DTYPES, FLOATS, INTEGERS, bool_, float32, int64,
 )  # fmt: skip
 from .errors import UnsupportedError
-
-
-def no_grad() -> AbstractContextManager[Any]:
-    """A block in which nothing is recorded: every result is a constant. Also a decorator.
-
-    >>> import chainrule as cr
-    >>> x = cr.tensor(2.0)
-    >>> with cr.no_grad():
-    ...     y = x * x
-    >>> y.is_constant
-    True
-    """
-    return context(recording=False)
 
 
 class __array_namespace_info__:  # noqa: N801 - the standard's name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from chainrule.ops.indexing import SCATTER_ADD
 from chainrule.ops.reducing import CUMSUM
 from chainrule.ops.shaping import FOLD
 
-from .samples import (
+from tests.ops.samples import (
     OpCase, Sampler, between, coarse, distinct, nonzero, normal, off_steps, positive, truth, whole,
 )  # fmt: skip
 
@@ -309,7 +308,7 @@ INDEXING = [
            (normal,), (((2,),), ((2, 3),))),
     OpCase("scatter_add", "front", scatter, scattered, (normal, whole(0, 4)),
            (((5,), (5,)), ((3, 2), (3,)), ((2, 2), (2, 2)), ((0,), (0,)))),
-    OpCase("scatter_add", "at", lambda x, v: x.at[np.array([2, 0, 2])].add(v), added_at,
+    OpCase("scatter_add", "at", lambda x, v: cr.asarray(x).at[np.array([2, 0, 2])].add(v), added_at,
            (normal, normal), (((3,), (3,)), ((4, 2), (3, 2)))),
     OpCase("concat", "two", lambda x, y: cr.concat([x, y]), lambda x, y: np.concatenate([x, y]),
            (normal, normal), (((2,), (3,)), ((2, 3), (1, 3)), ((0, 2), (1, 2)), ((1,), (0,)))),
@@ -442,4 +441,3 @@ OTHERS = [
 CASES: list[OpCase] = [
     *ELEMENTWISE, *MOVING, *INDEXING, *CONTRACTIONS, *SELECTING, *OTHERS,
 ]  # fmt: skip
-Function = Callable[..., Any]

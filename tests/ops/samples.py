@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,10 +65,6 @@ class OpCase:
     samplers: Sequence[Sampler]
     shapes: tuple[Shapes, ...]
     smooth: bool = True
-    batches: bool = True
-    """Whether vmap can run it (not if its shape depends on values)."""
-    loss: float = field(default=1.0)
-    """How many times less accurate than a single gate it may be."""
 
     @property
     def name(self) -> str:

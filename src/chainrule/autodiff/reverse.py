@@ -17,7 +17,7 @@ from ..core import bare
 from ..core.context import CONTEXT, context
 from ..core.node import Node, topological
 from ..core.primitive import ITEM, LINK
-from ..core.types import FLOATS
+from ..core.types import FLOATS, TupleType
 from ..errors import DTypeError, GradientError, ShapeError
 from ..ops.dispatch import bind, to_tensor
 from ..ops.tensor import ArrayLike, Parameter, Tensor, constant, variable, variable_value
@@ -64,6 +64,8 @@ def pull_back(
         primitive = node.primitive
         if primitive is None or (active is not None and node not in active):
             continue
+        if not primitive.differentiable:  # recorded in traces only: nothing flows back
+            continue
         inputs = node.inputs
         if primitive is ITEM:
             parts = table.setdefault(inputs[0], [None] * len(inputs[0].type.items))
@@ -98,7 +100,19 @@ def operands_of(node: Node, recorded: bool) -> tuple[list[Any], Any]:
     if not recorded:
         return [x.data if x.__class__ is Node else x for x in node.inputs], node.data
     operands = [handle_of(x) if x.__class__ is Node else x for x in node.inputs]
-    return operands, node.data if isinstance(node.data, tuple) else handle_of(node)
+    if isinstance(node.type, TupleType):
+        return operands, tuple(_item_of(node, k) for k in range(len(node.type.items)))
+    return operands, handle_of(node)
+
+
+def _item_of(node: Node, index: int) -> Tensor:
+    """One output of a gate with several, as a Tensor that depends on the gate."""
+    data = None if node.data is None else node.data[index]
+    item = Node(ITEM, (node,), {"index": index}, data, node.type.items[index], node.where)  # type: ignore[attr-defined]
+    trace = CONTEXT.get().trace
+    if trace is not None and node in trace.own:
+        trace.own.add(item)
+    return handle_of(item)
 
 
 def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
@@ -125,7 +139,7 @@ def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
     with np.errstate(all="ignore"):  # infinite partials are met with strong zeros, not warnings
         xp = ops if recorded else bare.xp
         pull_back(order, {node: u if recorded else u._value}, xp, visit)
-        for n in left:  # in the graph, but nothing came back: the gradient is 0
+        for n in list(left):  # in the graph, but nothing came back: the gradient is 0
             handle = n.handle() if n.handle is not None else None
             if handle is not None:
                 zero = np.zeros(n.shape, n.type.dtype)
@@ -236,7 +250,7 @@ def push_forward(order: Sequence[Node], table: dict[Node, Any], xp: Any) -> None
     recorded = xp is ops
     for node in order:
         primitive = node.primitive
-        if primitive is None or node in table:
+        if primitive is None or not primitive.differentiable or node in table:
             continue
         inputs = node.inputs
         if primitive is ITEM:

@@ -7,7 +7,7 @@ their own, and every change is undone in `finally`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -44,3 +44,16 @@ def context(**changes: Any) -> Iterator[Context]:
         yield changed
     finally:
         CONTEXT.reset(token)
+
+
+def no_grad() -> AbstractContextManager[Context]:
+    """A block in which nothing is recorded: every result is a constant. Also a decorator.
+
+    >>> import chainrule as cr
+    >>> x = cr.tensor(2.0)
+    >>> with cr.no_grad():
+    ...     y = x * x
+    >>> y.is_constant
+    True
+    """
+    return context(recording=False)

@@ -128,9 +128,9 @@ class IndexMap:
 
     @cached_property
     def permutation(self) -> tuple[int, ...]:
-        """The input axis that each symbol runs along, for permutations."""
+        """The input axis that runs along each output axis, for permutations."""
         axis_of = {p.terms[0][0]: axis for axis, p in enumerate(self.reads)}
-        return tuple(axis_of[s] for s in range(len(self.sizes)))
+        return tuple(axis_of[p.terms[0][0]] for p in self.writes)
 
     @cached_property
     def alignment(self) -> Shape:

@@ -31,6 +31,8 @@ class Primitive:
 
     name: str = ""
     differentiable: ClassVar[bool] = True
+    analytic: ClassVar[bool] = False
+    """Whether forward, on complex numbers, is the analytic continuation (for complex steps)."""
     joint: ClassVar[bool] = False
     """Whether `pull_all` gives the gradients by all inputs at once."""
     dual: Primitive
@@ -137,6 +139,8 @@ class Stepping(Elementwise):
 class LinearGate(Primitive):
     """y = L x where L is the parameter `map`. Further inputs are the integer tables of the map."""
 
+    analytic = True
+
     def type(self, *types: ArrayType, **params: Any) -> ArrayType:
         return ArrayType(params["map"].out_shape, types[0].dtype)
 
@@ -170,6 +174,7 @@ class Linked(Primitive):
     """y = x, the same entries: a link between an array and what is differentiated by it."""
 
     name = "identity"
+    analytic = True
 
     def forward(self, x: Array) -> Array:
         return x

@@ -23,6 +23,7 @@ NUMBERS = INTEGERS + FLOATS
 
 class Add(Elementwise):
     name = "add"
+    analytic = True
     forward = np.add
 
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
@@ -41,6 +42,7 @@ def add(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
 
 class Subtract(Elementwise):
     name = "sub"
+    analytic = True
     forward = np.subtract
     takes = NUMBERS
 
@@ -55,6 +57,7 @@ def subtract(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
 
 class Multiply(Elementwise):
     name = "mul"
+    analytic = True
     forward = np.multiply
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
@@ -68,6 +71,7 @@ def multiply(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
 
 class Divide(Floating):
     name = "div"
+    analytic = True
     forward = np.divide
 
     def computes(self, dtype: Any) -> Any:
@@ -84,6 +88,7 @@ def divide(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
 
 class Negative(Elementwise):
     name = "neg"
+    analytic = True
     forward = np.negative
     takes = NUMBERS
 
@@ -103,6 +108,7 @@ def positive(x: ArrayLike, /) -> Tensor:
 
 class Pow(Elementwise):
     name = "pow"
+    analytic = True
     forward = np.power
     takes = NUMBERS
 

@@ -93,6 +93,7 @@ class Contract(Primitive):
     """out = Σ over letters in no output of first · second."""
 
     name = "contract"
+    analytic = True
 
     def forward(self, x: Array, y: Array, *, spec: str) -> Array:
         return plan(spec, x.shape, y.shape)(x, y)

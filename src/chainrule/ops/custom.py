@@ -155,8 +155,13 @@ class Opaque(Local):
 
     def push(self, xp: Any, tangent: Any) -> Any:
         if isinstance(self.primitive, CustomTensor):
-            return self.primitive.push(self.index, tangent, self.out, self.inputs)
-        return push_by_pulling(self, tangent)
+            moved = self.primitive.push(self.index, tangent, self.out, self.inputs)
+        else:
+            moved = push_by_pulling(self, tangent)
+        if xp.apply is bind:
+            return moved
+        bare = [np.asarray(m._value) for m in (moved if isinstance(moved, tuple) else (moved,))]
+        return tuple(bare) if isinstance(moved, tuple) else bare[0]
 
 
 def push_by_pulling(local: Opaque, tangent: Any) -> Any:

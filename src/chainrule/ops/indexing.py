@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.context import context
 from ..core.indexmap import IndexMap, gather_map
 from ..core.node import caller, line_number
 from ..core.primitive import Array, LinearGate, Params
@@ -343,13 +344,14 @@ class Write:
 
     def _places(self) -> Array:
         """The flat position in x of every entry that the index names."""
-        count = constant(np.arange(self.x.size).reshape(self.x.shape))
-        places = getitem(count, self.index)
-        if places._value is None:
+        parts = self.index if isinstance(self.index, tuple) else (self.index,)
+        if any(isinstance(p, Tensor) and p._value is None for p in parts):
             raise TraceError(
                 "x.at[…] takes indices that are known while tracing; the ones here are computed"
             )
-        result: Array = places._value
+        count = constant(np.arange(self.x.size).reshape(self.x.shape))
+        with context(trace=None, recording=False):
+            result: Array = getitem(count, self.index)._value
         return result
 
     def _value(self, value: ArrayLike, shape: Shape) -> Tensor:

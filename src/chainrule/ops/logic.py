@@ -195,6 +195,7 @@ class Where(Elementwise):
     """out = x1 where the condition holds, else x2: selects, and never multiplies by a mask."""
 
     name = "where"
+    analytic = True
     forward = staticmethod(np.where)
     selectors = 1
 

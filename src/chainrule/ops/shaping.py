@@ -123,6 +123,7 @@ class Concat(Primitive):
     """Inputs one after the other along an axis: each is padded to its place, and all are added."""
 
     name = "concat"
+    analytic = True
 
     def forward(self, *inputs: Array, axis: int) -> Array:
         return np.concatenate(inputs, axis)

@@ -17,6 +17,7 @@ from .tensor import ArrayLike, Tensor
 
 class Exp(Floating):
     name = "exp"
+    analytic = True
     forward = np.exp
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
@@ -30,6 +31,7 @@ def exp(x: ArrayLike, /) -> Tensor:
 
 class Expm1(Floating):
     name = "expm1"
+    analytic = True
     forward = np.expm1
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
@@ -43,6 +45,7 @@ def expm1(x: ArrayLike, /) -> Tensor:
 
 class Log(Floating):
     name = "log"
+    analytic = True
     forward = np.log
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
@@ -56,6 +59,7 @@ def log(x: ArrayLike, /) -> Tensor:
 
 class Log1p(Floating):
     name = "log1p"
+    analytic = True
     forward = np.log1p
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
@@ -79,6 +83,7 @@ def log10(x: ArrayLike, /) -> Tensor:
 
 class Sqrt(Floating):
     name = "sqrt"
+    analytic = True
     forward = np.sqrt
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
@@ -92,6 +97,7 @@ def sqrt(x: ArrayLike, /) -> Tensor:
 
 class Sin(Floating):
     name = "sin"
+    analytic = True
     forward = np.sin
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
@@ -100,6 +106,7 @@ class Sin(Floating):
 
 class Cos(Floating):
     name = "cos"
+    analytic = True
     forward = np.cos
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
@@ -108,6 +115,7 @@ class Cos(Floating):
 
 class Tan(Floating):
     name = "tan"
+    analytic = True
     forward = np.tan
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
@@ -185,6 +193,7 @@ def atan2(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
 
 class Sinh(Floating):
     name = "sinh"
+    analytic = True
     forward = np.sinh
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
@@ -193,6 +202,7 @@ class Sinh(Floating):
 
 class Cosh(Floating):
     name = "cosh"
+    analytic = True
     forward = np.cosh
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
@@ -201,6 +211,7 @@ class Cosh(Floating):
 
 class Tanh(Floating):
     name = "tanh"
+    analytic = True
     forward = np.tanh
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:

@@ -1,0 +1,36 @@
+"""`chainrule predict`: use a trained run on a CSV file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="The run folder that `chainrule train` wrote.")],
+    file: Annotated[Path, typer.Argument(help="A CSV file with the columns trained on.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the predictions here instead of printing them.")
+    ] = None,
+) -> int:
+    """Print a prediction for each row of a CSV file."""
+    from ..train import load_run, predict_csv
+    from ..train.files import write_text
+
+    predictions = predict_csv(load_run(run), file)
+    text = "prediction\n" + "".join(f"{_cell(p)}\n" for p in predictions)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(out, text)
+        typer.echo(f"{len(predictions)} predictions written to {out}")
+    return 0
+
+
+def _cell(text: str) -> str:
+    """A CSV cell: quoted where it must be."""
+    if any(c in text for c in ',"\n\r'):
+        return '"' + text.replace('"', '""') + '"'
+    return text

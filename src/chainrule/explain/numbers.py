@@ -1,0 +1,65 @@
+"""How values look in texts and pictures: small arrays as numbers, large ones as shape and norm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+FEW = 4
+"""Arrays of at most so many entries are printed in full (6 for matrices)."""
+
+
+def number(x: float, digits: int = 4) -> str:
+    """A number in so many significant digits; whole ones without a point.
+
+    >>> number(-12.0), number(0.73105857), number(1e-9)
+    ('-12', '0.7311', '1e-09')
+    """
+    x = float(x)
+    if x == 0:
+        return "0"
+    if abs(x) < 1e6 and x == int(x):
+        return str(int(x))
+    return f"{x:.{digits}g}"
+
+
+def fixed(x: float) -> str:
+    """A number with two decimals, as drawn in the course's notes; very small ones keep a digit.
+
+    >>> fixed(0.73105857), fixed(-12.0), fixed(0.0001234)
+    ('0.73', '-12.00', '1.2e-04')
+    """
+    x = float(x)
+    if x != 0 and not 0.005 <= abs(x) < 1e5:
+        return f"{x:.1e}" if np.isfinite(x) else str(x)
+    return f"{x + 0.0:.2f}"
+
+
+def array(value: Any, write: Callable[[float], str] = number) -> str:
+    """An array: its entries if they are few, else its shape and Euclidean norm.
+
+    >>> array(np.array([1.0, 2.5])), array(np.eye(3)), array(np.zeros((0, 3)))
+    ('[1, 2.5]', '(3, 3) norm 1.732', '(0, 3) empty')
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (tuple, list)):
+        return "(" + "; ".join("nothing" if v is None else array(v, write) for v in value) + ")"
+    values = np.asarray(value)
+    if not values.size:
+        return f"{values.shape} empty"
+    if not values.ndim:
+        return write(values[()])
+    if values.size <= (FEW if values.ndim == 1 else 6) and values.ndim <= 2:
+        return _nested(values, write)
+    with np.errstate(all="ignore"):
+        norm = np.linalg.norm(values.astype(np.float64).reshape(-1))
+    return f"{values.shape} norm {write(float(norm))}"
+
+
+def _nested(values: np.ndarray[Any, Any], write: Callable[[float], str]) -> str:
+    if values.ndim == 1:
+        return "[" + ", ".join(write(v) for v in values) + "]"
+    return "[" + ", ".join(_nested(row, write) for row in values) + "]"

@@ -1,0 +1,199 @@
+"""The training loop: batches, loss, backward, update; progress, validation, early stopping."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import nn, optim
+from ..core.context import no_grad
+from ..data import Dataset, arrays, batches
+from ..errors import DataError, GradientError
+from ..ops.tensor import Tensor
+from .metrics import Epoch, save_csv
+from .progress import Progress, Reporter, Silent
+
+Loss = Callable[[Any, Any], Tensor]
+
+
+@dataclass
+class History:
+    """What a training run measured: one `Epoch` a row, the best one, and how it ended."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best: int = 0
+    stopped: str = "all epochs done"
+    seconds: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the run."""
+        return self.stopped == "interrupted"
+
+
+def fit(
+    model: Any,
+    train: Dataset | tuple[Any, Any],
+    validation: Dataset | tuple[Any, Any] | None = None,
+    *,
+    loss: Loss | None = None,
+    optimizer: Any = None,
+    epochs: int = 20,
+    batch: int = 32,
+    penalty: float = 0.0,
+    seed: int = 0,
+    patience: int | None = None,
+    schedule: Callable[[float], float] | None = None,
+    metrics: str | os.PathLike[str] | None = None,
+    progress: bool | Progress = True,
+    after_epoch: Callable[[Epoch, bool], None] | None = None,
+) -> History:
+    """Gradient descent on batches: loss(model(x), y) + penalty·Σ W², backward, update.
+
+    `train` and `validation` are Datasets or pairs (inputs, targets). The loss is softmax
+    cross-entropy for classes and mean squared error for numbers; the optimizer Adam with rate
+    1e-3. The order of the examples depends on `seed` and the epoch only. With validation data the
+    weights of the best epoch (lowest validation loss) are kept in the end, and after `patience`
+    epochs without a better one training stops. `schedule` maps the share of training done (0 to
+    1) to a factor of the rate. `metrics` names a CSV file, written after every epoch. Ctrl-C ends
+    training early, with the best weights so far.
+
+    >>> import chainrule as cr
+    >>> model = cr.nn.Linear(1, 1)
+    >>> x = cr.linspace(-1, 1, 16).reshape(16, 1)
+    >>> history = cr.train.fit(model, (x, 3 * x[:, 0]), epochs=200, batch=16, progress=False,
+    ...     optimizer=cr.optim.SGD(model.parameters(), lr=0.5))
+    >>> round(float(model.weight.item()), 3)
+    3.0
+    """
+    data = as_dataset(train, "train")
+    held_out = None if validation is None else as_dataset(validation, "validation")
+    if epochs < 0:
+        raise DataError(f"epochs must not be negative, received {epochs}")
+    loss = loss or default_loss(data)
+    optimizer = optimizer or optim.Adam(model, lr=1e-3)
+    rate = float(np.asarray(optimizer.lr))
+    reporter: Progress = Reporter() if progress is True else progress or Silent()
+    history = History()
+    best_loss, best_weights, waiting = math.inf, None, 0
+    steps, step = epochs * -(-len(data) // batch), 0
+    started = time.perf_counter()
+    reporter.start(epochs)
+    try:
+        for number in range(1, epochs + 1):
+            epoch_started = time.perf_counter()
+            total, right, seen = 0.0, 0.0, 0
+            for x, y in batches(data, batch, seed=seed, epoch=number):
+                if schedule is not None:
+                    optimizer.lr = rate * schedule(step / max(1, steps))
+                outputs = model(x, training=True)
+                value = loss(_like(outputs, y), y)
+                objective = value + penalty * nn.l2_penalty(model) if penalty else value
+                optimizer.zero_grad()
+                objective.backward()
+                optimizer.step()
+                step += 1
+                total += float(value) * len(x)
+                right += score_sum(outputs, y, data)
+                seen += len(x)
+                if not math.isfinite(total):
+                    raise GradientError(
+                        f"the loss became {float(value)} in epoch {number}, step {step}: try a "
+                        f"smaller rate (now {float(np.asarray(optimizer.lr)):g}), or look for "
+                        "infinite inputs"
+                    )
+            measured = evaluate(model, held_out, loss) if held_out else (math.nan, math.nan)
+            row = Epoch(
+                number, total / seen, score_of(right, seen, data), *measured,
+                float(np.asarray(optimizer.lr)), time.perf_counter() - epoch_started,
+            )  # fmt: skip
+            history.epochs.append(row)
+            better = (measured[0] if held_out else row.loss) < best_loss
+            if better:
+                best_loss, waiting = measured[0] if held_out else row.loss, 0
+                history.best = number
+                best_weights = [p.numpy() for p in model.parameters()] if held_out else None
+            else:
+                waiting += 1
+            if metrics is not None:
+                save_csv(metrics, history.epochs)
+            if after_epoch is not None:
+                after_epoch(row, better)
+            reporter.epoch(row, better)
+            if held_out and patience is not None and waiting >= patience:
+                history.stopped = f"no better validation loss in {patience} epochs"
+                break
+    except KeyboardInterrupt:
+        history.stopped = "interrupted"
+    finally:
+        reporter.stop()
+        if schedule is not None:
+            optimizer.lr = rate
+    if best_weights is not None:
+        for p, w in zip(model.parameters(), best_weights, strict=True):
+            p.assign(w)
+    history.seconds = time.perf_counter() - started
+    return history
+
+
+def as_dataset(data: Any, name: str) -> Dataset:
+    """A Dataset of a Dataset or of (inputs, targets)."""
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise DataError(
+            f"{name}: expected a Dataset or a pair (inputs, targets), got {type(data).__name__}"
+        )
+    return arrays(np.asarray(data[0]), np.asarray(data[1]), name=name)
+
+
+def default_loss(data: Dataset) -> Loss:
+    """Softmax cross-entropy for classes, mean squared error for numbers."""
+    return nn.softmax_cross_entropy if data.task == "classification" else nn.mean_squared_error
+
+
+def _like(outputs: Tensor, targets: Any) -> Tensor:
+    """Outputs (n, 1) as (n,) where the targets are plain numbers."""
+    if targets.ndim == 1 and targets.dtype.kind == "f" and outputs.shape == (len(targets), 1):
+        return outputs.reshape(len(targets))
+    return outputs
+
+
+def score_sum(outputs: Tensor, targets: Any, data: Dataset) -> float:
+    """What is summed over batches for the score: right answers, or squared errors."""
+    values = np.asarray(outputs.detach())
+    if data.task == "classification":
+        return float((values.argmax(-1) == targets).sum())
+    return float(((values.reshape(targets.shape) - targets) ** 2).sum())
+
+
+def score_of(total: float, count: int, data: Dataset) -> float:
+    """Accuracy, or R² = 1 - Σ errors² / Σ deviations²."""
+    if data.task == "classification":
+        return total / count
+    spread = float(((data.targets - data.targets.mean(0)) ** 2).sum())
+    return 1 - total / spread if spread else math.nan
+
+
+def evaluate(
+    model: Any, data: Dataset | tuple[Any, Any], loss: Loss | None = None, *, batch: int = 1024
+) -> tuple[float, float]:
+    """The mean loss and the score (accuracy, or R²) of a model on data; nothing is recorded."""
+    data = as_dataset(data, "data")
+    loss = loss or default_loss(data)
+    total = right = 0.0
+    with no_grad():
+        for x, y in batches(data, batch, seed=0, shuffle=False):
+            outputs = model(x)
+            total += float(loss(_like(outputs, y), y)) * len(x)
+            right += score_sum(outputs, y, data)
+    return total / len(data), score_of(right, len(data), data)

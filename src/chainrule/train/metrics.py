@@ -1,0 +1,40 @@
+"""What is measured in each epoch, and the CSV file that keeps it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from dataclasses import asdict, dataclass, fields
+
+from .files import write_text
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of metrics. `score` is accuracy for classes, R² for numbers; validation may be NaN."""
+
+    epoch: int
+    loss: float
+    score: float
+    validation_loss: float
+    validation_score: float
+    rate: float
+    seconds: float
+
+
+COLUMNS = tuple(f.name for f in fields(Epoch))
+
+
+def to_csv(rows: list[Epoch]) -> str:
+    """The rows as CSV text with a header; numbers as Python prints them, so nothing is lost."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return out.getvalue()
+
+
+def save_csv(path: str | os.PathLike[str], rows: list[Epoch]) -> None:
+    """The rows as a CSV file, atomically."""
+    write_text(path, to_csv(rows))
