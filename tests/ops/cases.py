@@ -43,12 +43,13 @@ def unary(name: str, function: Any, reference: Any, sampler: Sampler = normal,
 
 
 def binary(name: str, function: Any, reference: Any, first: Sampler = normal,
-           second: Sampler = normal, smooth: bool = True, label: str = "binary") -> OpCase:  # fmt: skip
+           second: Sampler = normal, smooth: bool = True, label: str = "binary"
+           ) -> OpCase:  # fmt: skip
     return OpCase(name, label, function, reference, (first, second), TWO, smooth)
 
 
 def moving(name: str, label: str, function: Any, reference: Any,
-           *shapes: tuple[int, ...], sampler: Sampler = normal, smooth: bool = True) -> OpCase:  # fmt: skip
+           *shapes: Any, sampler: Sampler = normal, smooth: bool = True) -> OpCase:  # fmt: skip
     """A row with one input."""
     return OpCase(name, label, function, reference, (sampler,), tuple((s,) for s in shapes), smooth)
 
@@ -403,7 +404,9 @@ SELECTING = [
                lambda x, f=name, axis=axis: getattr(np, f)(x, axis=axis), *shapes,
                sampler=coarse, smooth=False)
         for name in ("argmax", "argmin")
-        for axis, shapes in ((None, ((), (5,), (2, 3))), (0, ((5,), (2, 3), (2, 0))), (-1, ((2, 3),)))
+        for axis, shapes in (
+            (None, ((), (5,), (2, 3))), (0, ((5,), (2, 3), (2, 0))), (-1, ((2, 3),)),
+        )
     ),
     *(
         moving("argsort", f"axis {axis}", lambda x, axis=axis: cr.argsort(x, axis=axis),

@@ -11,7 +11,7 @@ import pytest
 import chainrule as cr
 from tests.ops.cases import CASES
 from tests.ops.compositions import COMPOSITIONS
-from tests.ops.samples import OpCase, Shapes
+from tests.ops.samples import OpCase
 
 ROWS = CASES + COMPOSITIONS
 

@@ -86,8 +86,8 @@ def mentioned(function):
         names |= set(code.co_names)
     for part in (*(getattr(function, "__closure__", None) or ()),):
         names.add(getattr(part.cell_contents, "__name__", ""))
-    names |= {getattr(d, "__name__", str(d)) for d in (getattr(function, "__defaults__", None) or ())}
-    return names
+    defaults = getattr(function, "__defaults__", None) or ()
+    return names | {getattr(d, "__name__", str(d)) for d in defaults}
 
 
 def test_rows_draw_the_same_inputs_every_time():

@@ -64,7 +64,7 @@ def test_the_gradient_of_vmap_is_the_gradient_of_the_loop(case, shapes):
     rows, stacked, axes = batches(case, shapes, chosen)
     weights = direction(np.stack([case.reference(*row) for row in rows]), 3)
     batched = cr.vmap(case.function, in_axes=axes)
-    function, xs = by_floats(case, stacked)
+    _, xs = by_floats(case, stacked)
     whole = gradients(
         scalar(lambda *ys: batched(*_replace(case, stacked, ys)), weights), len(xs)
     )(*xs)

@@ -89,7 +89,8 @@ class Mask(Local):
         self.mask, self.passes = mask, passes
 
     def pull(self, xp: Any, upstream: Any) -> Any:
-        return xp.where(self.mask, upstream, 0) if self.passes else xp.where(self.mask, 0, upstream)
+        mask = self.mask if self.passes else xp.logical_not(self.mask)
+        return xp.select_gradient(upstream, mask)
 
     push = pull
 

@@ -1,7 +1,22 @@
-"""Explanations: for any result, the whole way of its gradient, in numbers and pictures.
+"""Explanations: for any result, the whole way of its gradient, in numbers and in pictures.
+
+- `explain("(x + y) * z", x=-2, y=5, z=-4)`: a formula, gate by gate.
+- `gates(f)`, `text(f)`, `table(f)`: the gates of any Tensor, as records, text, a rich table.
+- `show(f)`: the graph as a picture; the same as `f.show()`.
 
 >>> from chainrule.explain import explain
 >>> explain("(x + y) * z", x=-2, y=5, z=-4)
+f = (x + y) * z
+<BLANKLINE>
+gate       value  gradient  does         input  local  downstream
+─────────  ─────  ────────  ───────────  ─────  ─────  ──────────
+x             -2        -4
+y              5        -4
+z             -4         3
+q = x + y      3        -4  distributes  x          1          -4
+                                         y          1          -4
+f = q * z    -12         1  switches     q         -4          -4
+                                         z          3           3
 """
 
 from __future__ import annotations
@@ -12,8 +27,20 @@ from .expression import ExpressionError, evaluate
 from .gates import (
     Explanation, GateRecord, InputRecord, VariableRecord, examine, gates, table, text,
 )  # fmt: skip
+from .picture import Picture, show
 
 
 def explain(expression: str, /, **values: float) -> Explanation:
+    """Every gate of a formula, with its value and gradients: downstream = upstream × local.
+
+    Prints as a table; `.gates` and `.variables` are the records. An expression takes numbers,
+    names, + - * / **, parentheses and calls of common functions (`expression.FUNCTIONS`).
+    """
     result, variables = evaluate(expression, values)
     return replace(examine(result, variables), expression=" ".join(expression.split()))
+
+
+__all__ = [
+    "Explanation", "ExpressionError", "GateRecord", "InputRecord", "Picture", "VariableRecord",
+    "evaluate", "examine", "explain", "gates", "show", "table", "text",
+]  # fmt: skip

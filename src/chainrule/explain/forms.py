@@ -18,8 +18,8 @@ from ..core.local import (
 )  # fmt: skip
 from ..core.node import Node
 from ..core.primitive import ITEM, Elementwise, LinearGate
-from ..core.types import FLOATS
-from ..ops.custom import Opaque
+from ..core.types import FLOATS, size_of
+from ..ops.custom import Custom, Opaque
 from ..ops.dispatch import CastBack
 
 WORDS = {
@@ -71,7 +71,7 @@ def word(node: Node) -> str:
     primitive = node.primitive
     assert primitive is not None
     if primitive.joint:
-        return "custom"
+        return "custom" if isinstance(primitive, Custom) else "transforms"
     operands = operands_of(node)
     places = [i for i, x in enumerate(operands) if is_float(x)]
     with np.errstate(all="ignore"):
@@ -92,7 +92,7 @@ def word(node: Node) -> str:
         return _moved([f.map for f in forms if isinstance(f, Linear)])
     if all(_is_other(f, i, operands) for i, f in pairs):
         return "switches"
-    if selects(node, operands):
+    if selects(node, forms, operands):
         return "routes"
     if all(isinstance(f, (*PASSING, Scale, Diagonal, Mask)) for f in forms):
         return "scales"
@@ -109,13 +109,12 @@ def _moved(maps: Sequence[IndexMap]) -> str:
     """A linear gate without numbers: which way does it have more entries to fill?"""
     if any(p.table is not None for m in maps for p in (*m.reads, *m.writes)):
         return "routes"
-    if any(m.T.additions for m in maps):
+    if any(m.T.additions or m.T.summed for m in maps):
         return "adds"
-    if any(m.additions for m in maps):
+    if any(m.additions or m.summed for m in maps):
         return "copies"
-    whole = all(m.in_shape == m.in_view or m.in_view == m.out_view for m in maps)
-    same = all(np.prod(m.in_shape) == np.prod(m.out_shape) for m in maps)
-    return "moves" if whole and same else "routes"
+    sizes = [(size_of(m.sizes), size_of(m.in_shape), size_of(m.out_shape)) for m in maps]
+    return "moves" if all(len(set(s)) == 1 for s in sizes) else "routes"
 
 
 def _is_other(form: Local, i: int, operands: Sequence[Any]) -> bool:
@@ -127,29 +126,28 @@ def _is_other(form: Local, i: int, operands: Sequence[Any]) -> bool:
     return isinstance(form, Diagonal) and form.partial is operands[1 - i]
 
 
-def selects(node: Node, operands: Sequence[Any]) -> bool:
+def selects(node: Node, forms: Sequence[Local], operands: Sequence[Any]) -> bool:
     """Whether each output entry is one chosen entry of the inputs, whatever the values are.
 
     Looked for at values that are all different: there the partials of a selection are a single 1
     and else 0, and another order of the values has another choice.
     """
-    if isinstance(node.primitive, Elementwise):
+    if isinstance(node.primitive, Elementwise) and len(operands) > 1:
+        if not all(isinstance(f, Diagonal) for f in forms):
+            return False
         first, second = (_partials(node, len(operands), step) for step in (1, -1))
-        one_hot = all(p is not None and sorted(p) == [*[0.0] * (len(p) - 1), 1.0]
-                      for p in (first, second))  # fmt: skip
-        return one_hot and len(operands) > 1 and first != second
-    if isinstance(node.primitive, LinearGate) or len(operands) != 1:
-        return False
-    return _picks(node, operands[0])
+        one_hot = [0.0] * (len(operands) - 1) + [1.0]
+        return sorted(first) == sorted(second) == one_hot and first != second
+    return len(operands) == 1 and isinstance(forms[0], Product) and _picks(node, operands[0])
 
 
-def _partials(node: Node, n: int, step: int) -> list[float] | None:
-    """The partials of an elementwise gate at n different numbers; None if it has another form."""
+def _partials(node: Node, n: int, step: int) -> list[float]:
+    """The partials of an elementwise gate at n different numbers; NaN for another form."""
     primitive, params = node.primitive, node.params or {}
     assert primitive is not None
     values = [np.array(p) for p in PROBES[:n][::step]]
     if len(values) < n:
-        return None
+        return []
     with np.errstate(all="ignore"):
         out = np.asarray(primitive.forward(*values, **params))
         forms = [primitive.local(i, bare.xp, out, values, params) for i in range(n)]

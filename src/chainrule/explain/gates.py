@@ -217,9 +217,12 @@ def checked(result: Any) -> Node:
 def gradients(order: Sequence[Node], result: Node) -> dict[Node, Any]:
     """The gradient of the (sum of the) result by every node, as `backward` computes it."""
     found: dict[Node, Any] = {}
-    start = np.ones(result.shape, result.type.dtype)
+    table: dict[Node, Any] = {result: np.ones(result.shape, result.type.dtype)}
     with np.errstate(all="ignore"):
-        pull_back(order, {result: start}, bare.xp, found.__setitem__)
+        for node in reversed(order):  # one gate at a time, to keep what the engine forgets
+            if node in table:
+                found[node] = table[node]
+                pull_back([node], table, bare.xp, lambda *visited: None)
     for node in order:  # in the graph, but nothing came back: the gradient is 0
         if node not in found:
             found[node] = _zeros(node)

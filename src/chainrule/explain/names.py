@@ -16,7 +16,7 @@ import numpy as np
 from ..core.node import INSIDE, PACKAGE, Node
 from ..errors import DTypeError
 from ..ops.tensor import Tensor
-from .numbers import array
+from .numbers import FEW, array
 
 Names = Mapping[str, Any]
 
@@ -72,7 +72,9 @@ class Naming:
         """The name of a node; of a constant its name if it has one, else its value."""
         if isinstance(x, Node):
             return self.nodes[x]
-        return self._arrays.get(id(x)) or array(x)
+        if id(x) in self._arrays:
+            return self._arrays[id(x)]
+        return array(x) if np.size(x) <= FEW else f"const{np.shape(x)}"
 
 
 def _checked(names: Names) -> Names:

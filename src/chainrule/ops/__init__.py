@@ -18,7 +18,7 @@ from .indexing import repeat, take, take_along_axis
 from .logic import (
     bitwise_and, bitwise_invert, bitwise_left_shift, bitwise_or, bitwise_right_shift, bitwise_xor,
     copysign, equal, greater, greater_equal, isfinite, isinf, isnan, less, less_equal, logical_and,
-    logical_not, logical_or, logical_xor, not_equal, signbit, where,
+    logical_not, logical_or, logical_xor, not_equal, select_gradient, signbit, where,
 )  # fmt: skip
 from .reducing import (
     all, any, argmax, argmin, argsort, count_nonzero, cumulative_prod, cumulative_sum, diff,

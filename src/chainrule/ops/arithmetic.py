@@ -295,7 +295,7 @@ class Relu(Elementwise):
     takes = NUMBERS
 
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
-        return Mask(xp.less_equal(inputs[0], 0), passes=False)
+        return Mask(xp.not_equal(out, 0))  # true for NaN, too
 
 
 def relu(x: ArrayLike, /) -> Tensor:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..core.context import CONTEXT
-from ..core.types import FLOATS, ArrayType, Shape, as_dtype, check_dtype, float32, promote, to_float
+from ..core.types import FLOATS, ArrayType, Shape, as_dtype, check_dtype, float32
 from ..errors import DTypeError, ShapeError, TraceError, UnsupportedError
-from .dispatch import astype, bind, broadcast_to, common_dtype, operand, to_tensor
+from .dispatch import astype, bind, broadcast_to, common_dtype, floats, operand, to_tensor
 from .logic import where
 from .tensor import ArrayLike, Tensor, as_array, constant, is_typed
 
@@ -42,8 +42,11 @@ def asarray(
         return stack([asarray(o, dtype=dtype) for o in obj])
     array = as_array(obj)
     target = None if dtype is None else as_dtype(dtype)
-    if target is None and not is_typed(obj) and array.dtype.char in FLOATS:
-        target = float32
+    if not is_typed(obj) and array.dtype.char in FLOATS:
+        if target is None:
+            target = float32
+        elif target.kind == "u":  # NumPy reads whole numbers from 2**63 on beside small as floats
+            array = np.asarray(obj, target)
     if target is not None and target != array.dtype:
         if copy is False:
             raise ValueError("this change of dtype needs a copy, and copy=False")
@@ -94,7 +97,8 @@ def full(shape: int | Shape, fill_value: Any, *, dtype: Any = None, device: Any 
     """A constant of this shape with every entry `fill_value`."""
     check_device(device)
     target = common_dtype([operand(fill_value)]) if dtype is None else as_dtype(dtype)
-    value = to_tensor(fill_value)
+    typed = hasattr(fill_value, "dtype")
+    value = to_tensor(fill_value) if typed else constant(np.asarray(fill_value, target))
     if value.dtype != target:
         value = astype(value, target)
     if value._value is None or value._node is not None:
@@ -236,9 +240,14 @@ def can_cast(from_: Any, to: Any, /) -> bool:
     return bool(np.can_cast(source, as_dtype(to)))
 
 
+FloatInfo = namedtuple("FloatInfo", "bits eps max min smallest_normal dtype")
+
+
 def finfo(type: Any, /) -> Any:
-    """The limits of a floating dtype."""
-    return np.finfo(type.dtype if isinstance(type, Tensor) else as_dtype(type))
+    """The limits of a floating dtype, as Python numbers."""
+    limits = np.finfo(type.dtype if isinstance(type, Tensor) else as_dtype(type))
+    names = ("eps", "max", "min", "smallest_normal")
+    return FloatInfo(limits.bits, *(float(getattr(limits, n)) for n in names), limits.dtype)
 
 
 def iinfo(type: Any, /) -> Any:
@@ -309,8 +318,7 @@ def searchsorted(
 
 def nextafter(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """The next floating-point number after x1 in the direction of x2."""
-    first, second = _values(x1, "nextafter"), _values(x2, "nextafter")
-    dtype = to_float(promote(first.dtype, second.dtype))
-    return constant(np.asarray(np.nextafter(first.astype(dtype), second.astype(dtype))))
+    first, second = (_values(x, "nextafter") for x in floats(x1, x2))
+    return constant(np.asarray(np.nextafter(first, second)))
 
 

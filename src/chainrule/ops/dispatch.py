@@ -19,7 +19,7 @@ from ..core.local import IDENTITY, ZERO, Local
 from ..core.node import Node, caller
 from ..core.primitive import ITEM, Array, Elementwise, LinearGate, Params, Primitive
 from ..core.types import (
-    FLOATS, ArrayType, Shape, as_dtype, broadcast_shapes, float32, promote,
+    FLOATS, ArrayType, Shape, as_dtype, broadcast_shapes, float32, promote, to_float,
 )  # fmt: skip
 from ..errors import DTypeError, TraceError
 from .tensor import ArrayLike, Tensor, as_array, constant
@@ -50,7 +50,7 @@ class Sum(LinearGate):
             # a small sum over rows (the gradient of a bias) is four times quicker as a product
             out = np.ones(x.shape[0], x.dtype).dot(x)
         else:
-            out = np.add.reduce(x, axis=summed)
+            out = np.add.reduce(x, summed, x.dtype)  # without it small integers grow
         return out if out.shape == map.out_shape else out.reshape(map.out_shape)
 
 
@@ -315,6 +315,15 @@ def common_dtype(operands: Sequence[Any]) -> np.dtype[Any]:
     if rank > RANKS[dtype.kind]:
         return np.dtype("int64" if rank == 1 else "float64")
     return dtype
+
+
+def floats(*operands: ArrayLike) -> list[Tensor]:
+    """The operands as Tensors in the floating dtype in which they meet."""
+    dtype = to_float(common_dtype([operand(x) for x in operands]))
+    return [
+        constant(np.asarray(x, dtype)) if x.__class__ in NUMBERS else astype(x, dtype, copy=False)
+        for x in operands
+    ]
 
 
 def kinds(primitive: Elementwise) -> str:

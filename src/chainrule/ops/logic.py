@@ -10,7 +10,7 @@ import numpy as np
 from ..core.local import ZERO, Local, Mask
 from ..core.primitive import Comparing, Elementwise, Params
 from ..core.types import BOOLS, INTEGERS, ArrayType, bool_
-from .dispatch import as_condition, elementwise, operand
+from .dispatch import as_condition, elementwise, floats, operand
 from .tensor import ArrayLike, Tensor
 
 
@@ -218,6 +218,11 @@ def where(condition: ArrayLike, x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     return elementwise(_where, condition, x1, x2)
 
 
+def select_gradient(upstream: ArrayLike, mask: ArrayLike, /) -> Tensor:
+    """upstream where the mask holds, else 0: how gates that route pass gradients on."""
+    return elementwise(_where, mask, upstream, 0)
+
+
 def isnan(x: ArrayLike, /) -> Tensor:
     """Where x is NaN."""
     x = operand(x)
@@ -238,13 +243,14 @@ def isfinite(x: ArrayLike, /) -> Tensor:
 
 def signbit(x: ArrayLike, /) -> Tensor:
     """Where x is negative or -0.0 (a NaN counts as positive)."""
-    x = operand(x)
-    return where(equal(x, 0), less(1.0 / where(equal(x, 0), x, 1.0), 0.0), less(x, 0))
+    from .transcendental import atan2
+
+    return less(atan2(x, -1.0), 0)  # the angle tells -0.0 from 0.0 without dividing by it
 
 
 def copysign(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """|x1| with the sign of x2."""
-    x1 = operand(x1)
+    x1, x2 = floats(x1, x2)
     return where(equal(signbit(x1), signbit(x2)), x1, -x1)
 
 
@@ -258,5 +264,5 @@ __all__ = [
     "as_condition", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or",
     "bitwise_right_shift", "bitwise_xor", "copysign", "equal", "greater", "greater_equal",
     "isfinite", "isinf", "isnan", "less", "less_equal", "logical_and", "logical_not", "logical_or",
-    "logical_xor", "not_equal", "signbit", "where",
+    "logical_xor", "not_equal", "select_gradient", "signbit", "where",
 ]  # fmt: skip

@@ -254,9 +254,9 @@ class Cumsum(LinearGate):
             (k, p.terms[1]) for k, p in enumerate(map.reads) if len(p.terms) == 2
         )
         if sign < 0:
-            return np.add.accumulate(x, axis)
+            return np.add.accumulate(x, axis, x.dtype)
         turn = (slice(None),) * axis + (slice(None, None, -1),)
-        result: Array = np.add.accumulate(x[turn], axis)[turn]
+        result: Array = np.add.accumulate(x[turn], axis, x.dtype)[turn]
         return result
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .dispatch import stop_gradient, to_tensor
+from .dispatch import floats, stop_gradient, to_tensor
 from .arithmetic import abs, maximum
 from .transcendental import exp, log, log1p, sqrt
 from .logic import equal, isinf, logical_and, logical_or, where
@@ -39,7 +39,7 @@ def acosh(x: ArrayLike, /) -> Tensor:
     x = _float(x)
     large = x > 1e8
     t = where(large, 1.0, x) - 1.0
-    near = log1p(t + sqrt(2.0 * t + t * t))
+    near = log1p(t + sqrt(t) * sqrt(t + 2.0))
     return where(large, log(where(large, x, 1.0)) + math.log(2), near)
 
 
@@ -51,7 +51,7 @@ def atanh(x: ArrayLike, /) -> Tensor:
 
 def hypot(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """√(x1² + x2²) without overflow; ∞ if either is infinite."""
-    x, y = _float(x1), _float(x2)
+    x, y = floats(x1, x2)
     top = stop_gradient(maximum(abs(x), abs(y)))
     scale = where(logical_or(equal(top, 0), isinf(top)), 1.0, top)
     x, y = where(isinf(x), np.inf, x / scale), where(isinf(y), np.inf, y / scale)
@@ -61,7 +61,7 @@ def hypot(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
 
 def logaddexp(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """log(e^x1 + e^x2) without overflow; ∂/∂x1 = σ(x1 - x2)."""
-    x, y = _float(x1), _float(x2)
+    x, y = floats(x1, x2)
     first = x >= y
     high, low = where(first, x, y), where(first, y, x)
     both = logical_and(equal(x, y), isinf(x))  # ∞ - ∞ has no gap
