@@ -40,7 +40,7 @@ long: $(READY) ## Run the long tests
 	$(BIN)/python -m pytest -m long
 
 bench: $(READY) ## Run the benchmarks
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write
 
 lock: | $(BIN)/python ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

@@ -15,9 +15,18 @@ from chainrule.ops.dispatch import bind
 from chainrule.ops.indexing import SCATTER_ADD
 from chainrule.ops.reducing import CUMSUM
 from chainrule.ops.shaping import FOLD
-
 from tests.ops.samples import (
-    OpCase, Sampler, between, coarse, distinct, nonzero, normal, off_steps, positive, truth, whole,
+    OpCase,
+    Sampler,
+    between,
+    coarse,
+    distinct,
+    nonzero,
+    normal,
+    off_steps,
+    positive,
+    truth,
+    whole,
 )  # fmt: skip
 
 EXCLUDED = {

@@ -9,7 +9,17 @@ import numpy as np
 import chainrule as cr
 from tests.ops.cases import ONE, THREE, TWO, reduce_rows
 from tests.ops.samples import (
-    OpCase, Sampler, between, coarse, distinct, nonzero, normal, off_steps, positive, truth, whole,
+    OpCase,
+    Sampler,
+    between,
+    coarse,
+    distinct,
+    nonzero,
+    normal,
+    off_steps,
+    positive,
+    truth,
+    whole,
 )  # fmt: skip
 
 

@@ -6,9 +6,17 @@ import chainrule as cr
 from chainrule.core.types import ArrayType
 from chainrule.ops.tracing import trace
 from tests.ops.support import (
-    ROWS, assert_close, by_floats, difference, direction, directions, dot, examples, gradients,
+    ROWS,
+    assert_close,
+    by_floats,
+    difference,
+    direction,
+    directions,
+    dot,
+    examples,
+    gradients,
     scalar,
-)  # fmt: skip
+)
 from tests.ops.test_values import apart
 
 

@@ -4,8 +4,14 @@ import numpy as np
 
 import chainrule as cr
 from tests.ops.support import (
-    ROWS, assert_close, by_floats, direction, examples, gradients, scalar,
-)  # fmt: skip
+    ROWS,
+    assert_close,
+    by_floats,
+    direction,
+    examples,
+    gradients,
+    scalar,
+)
 
 N = 3
 

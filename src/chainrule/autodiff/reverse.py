@@ -43,15 +43,15 @@ def pull_back(
     xp: Any,
     visit: Callable[[Node, Any, Any], None],
     active: set[Node] | None = None,
+    handles: bool = False,
 ) -> None:
     """upstream × local through every node of `order`, last first.
 
     `table` holds the upstream gradients to begin with. visit(node, handle, gradient) is called for
     each node with a Tensor that is still held, when its gradient is complete; after that it is
-    forgotten. `active` are the nodes through which gradients flow (None: all). Nothing is recorded
-    if `xp` is bare.
+    forgotten. `active` are the nodes through which gradients flow (None: all). With `handles`, rules
+    see Tensors of the graph, so that the gradient depends on them; else bare arrays.
     """
-    recorded = xp is ops
     get, take = table.get, table.pop
     for node in reversed(order):
         u = take(node, None)
@@ -77,8 +77,8 @@ def pull_back(
                 np.zeros(t.shape, t.dtype) if part is None else part
                 for part, t in zip(u, node.type.items, strict=True)  # type: ignore[attr-defined]
             ]
-        if recorded:
-            operands, out = operands_of(node, True)
+        if handles:
+            operands, out = handles_of(node)
         else:
             operands, out = [x.data if x.__class__ is Node else x for x in inputs], node.data
         params = node.params
@@ -95,24 +95,10 @@ def pull_back(
                 table[x] = g if before is None else before + g
 
 
-def operands_of(node: Node, recorded: bool) -> tuple[list[Any], Any]:
-    """The inputs and the output of a node as rules want them: Tensors, or bare arrays."""
-    if not recorded:
-        return [x.data if x.__class__ is Node else x for x in node.inputs], node.data
+def handles_of(node: Node) -> tuple[list[Any], Any]:
+    """The inputs and the output of a node as Tensors (a tuple of arrays for several outputs)."""
     operands = [handle_of(x) if x.__class__ is Node else x for x in node.inputs]
-    if isinstance(node.type, TupleType):
-        return operands, tuple(_item_of(node, k) for k in range(len(node.type.items)))
-    return operands, handle_of(node)
-
-
-def _item_of(node: Node, index: int) -> Tensor:
-    """One output of a gate with several, as a Tensor that depends on the gate."""
-    data = None if node.data is None else node.data[index]
-    item = Node(ITEM, (node,), {"index": index}, data, node.type.items[index], node.where)  # type: ignore[attr-defined]
-    trace = CONTEXT.get().trace
-    if trace is not None and node in trace.own:
-        trace.own.add(item)
-    return handle_of(item)
+    return operands, node.data if isinstance(node.data, tuple) else handle_of(node)
 
 
 def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
@@ -138,7 +124,7 @@ def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
 
     with np.errstate(all="ignore"):  # infinite partials are met with strong zeros, not warnings
         xp = ops if recorded else bare.xp
-        pull_back(order, {node: u if recorded else u._value}, xp, visit)
+        pull_back(order, {node: u if recorded else u._value}, xp, visit, handles=recorded)
         for n in list(left):  # in the graph, but nothing came back: the gradient is 0
             handle = n.handle() if n.handle is not None else None
             if handle is not None:
@@ -200,12 +186,12 @@ class Linearized:
             or any(n.primitive is None and n not in wanted for n in self.order)
         )
 
-    def namespace(self, vectors: Iterable[Any]) -> Any:
+    def namespace(self, vectors: Iterable[Tensor]) -> Any:
         """Record the derivative if it depends on something that is itself recorded."""
         now = CONTEXT.get()
         if now.trace is not None:
             return ops
-        dependent = any(isinstance(v, Tensor) and v._node is not None for v in vectors)
+        dependent = any(v._node is not None for v in vectors)
         return ops if now.recording and (self.differentiable or dependent) else bare.xp
 
     def pull(self, upstreams: Sequence[Tensor]) -> list[Tensor]:
@@ -218,7 +204,10 @@ class Linearized:
                 table[o._node] = table[o._node] + v if o._node in table else v
         found: dict[Node, Any] = {}
         with np.errstate(all="ignore"):
-            pull_back(self.order, table, xp, lambda n, _, g: found.__setitem__(n, g), self.active)
+            pull_back(
+                self.order, table, xp, lambda n, _, g: found.__setitem__(n, g), self.active,
+                self.differentiable,
+            )  # fmt: skip
         return [
             self._result(found.get(x._node), x)  # type: ignore[arg-type]
             for x in self.inputs
@@ -232,7 +221,7 @@ class Linearized:
             if x._node is not None:
                 table[x._node] = t if xp is ops else t._value
         with np.errstate(all="ignore"):
-            push_forward(self.order, table, xp)
+            push_forward(self.order, table, xp, self.differentiable)
         return [
             self._result(table.get(o._node) if o._node is not None else None, o)
             for o in self.outputs
@@ -245,9 +234,10 @@ class Linearized:
         return value if isinstance(value, Tensor) else constant(np.asarray(value))
 
 
-def push_forward(order: Sequence[Node], table: dict[Node, Any], xp: Any) -> None:
+def push_forward(
+    order: Sequence[Node], table: dict[Node, Any], xp: Any, handles: bool = False
+) -> None:
     """local × tangent through every node of `order`; the tangent of each node goes into `table`."""
-    recorded = xp is ops
     for node in order:
         primitive = node.primitive
         if primitive is None or not primitive.differentiable or node in table:
@@ -259,7 +249,10 @@ def push_forward(order: Sequence[Node], table: dict[Node, Any], xp: Any) -> None
             continue
         if not any(x in table for x in inputs if x.__class__ is Node):
             continue
-        operands, out = operands_of(node, recorded)
+        if handles:
+            operands, out = handles_of(node)
+        else:
+            operands, out = [x.data if x.__class__ is Node else x for x in inputs], node.data
         total = None
         for i, x in enumerate(inputs):
             if x.__class__ is Node and x in table:

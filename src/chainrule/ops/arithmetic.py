@@ -164,8 +164,11 @@ def remainder(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
 
 class ScaleGradient(Elementwise):
     name = "scale_gradient"
-    forward = staticmethod(_scale)
     takes = FLOATS
+
+    def forward(self, upstream: Any, partial: Any) -> Any:
+        with np.errstate(invalid="ignore"):  # 0·∞ is what it is for
+            return _scale(upstream, partial)
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
         return inputs[1 - i]
