@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from .core.types import (
-    DTYPES, FLOATS, INTEGERS, bool_, float32, int64,
+    DTYPES,
+    FLOATS,
+    INTEGERS,
+    bool_,
+    float32,
+    int64,
 )  # fmt: skip
 from .errors import UnsupportedError
 
 
-class __array_namespace_info__:  # noqa: N801 - the standard's name
+class __array_namespace_info__:
     """Facts about this namespace: devices, dtypes, capabilities."""
 
     def capabilities(self) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def test_scale_gradient_is_symmetric_in_its_derivatives():
 @pytest.mark.parametrize("zero", [0.0, -0.0])
 def test_a_zero_upstream_meets_an_infinite_partial(zero):
     check_first(lambda x: cr.sqrt(x) * zero, 0.0, 0.0)
-    check_first(lambda x: cr.log(x) * zero, 0.0, 0.0)
+    with np.errstate(divide="ignore"):
+        check_first(lambda x: cr.log(x) * zero, 0.0, 0.0)
 
 
 def test_a_zero_partial_meets_an_infinite_upstream():
@@ -235,7 +236,8 @@ def test_softmax_and_logsumexp_do_not_overflow():
     assert float(cr.logsumexp(np.array([-INF, -INF]))) == -INF
     assert float(cr.logsumexp(np.array([INF, 1.0]))) == INF
     check_first(lambda v: cr.softplus(v), [-1000.0, 0.0, 1000.0], [0, 0.5, 1])
-    np.testing.assert_allclose(np.asarray(cr.log_softmax(x)), [-np.log(2), -np.log(2), -2000.7], 1e-4)
+    logs = [-np.log(2), -np.log(2), -2000 - np.log(2)]
+    np.testing.assert_allclose(np.asarray(cr.log_softmax(x)), logs)
 
 
 @pytest.mark.parametrize(

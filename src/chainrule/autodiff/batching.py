@@ -44,7 +44,8 @@ def vmap(
 
     def batched(*args: Any, **kwargs: Any) -> Any:
         axes = _spread_axes(in_axes, args)
-        leaves, structure = optree.tree_flatten(args, namespace="chainrule")
+        everything: Any = args
+        leaves, structure = optree.tree_flatten(everything, namespace="chainrule")
         n, types, batches = None, [], []
         for leaf, axis in zip(leaves, axes, strict=True):
             if axis is None:

@@ -17,7 +17,7 @@ from ..core import bare
 from ..core.context import CONTEXT, context
 from ..core.node import Node, topological
 from ..core.primitive import ITEM, LINK
-from ..core.types import FLOATS, TupleType
+from ..core.types import FLOATS
 from ..errors import DTypeError, GradientError, ShapeError
 from ..ops.dispatch import bind, to_tensor
 from ..ops.tensor import ArrayLike, Parameter, Tensor, constant, variable, variable_value

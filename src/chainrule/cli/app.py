@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import click
 import typer
 from rich.console import Console
 
@@ -39,11 +36,10 @@ def run(arguments: list[str] | None = None) -> int:
     """Run a command line; the exit status."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        result: Any = app(arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        app(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except KeyboardInterrupt:
         errors.print("stopped")
         return 130
     except BrokenPipeError:
@@ -51,4 +47,4 @@ def run(arguments: list[str] | None = None) -> int:
     except (ChainruleError, OSError, MemoryError) as error:
         errors.print(f"error: {error}", style="red", markup=False)
         return 1
-    return result if isinstance(result, int) else 0
+    return 0

@@ -17,7 +17,7 @@ def explain(
         list[str] | None, typer.Argument(help="A value for each name, as x=-2 y=5 z=-4.")
     ] = None,
     svg: Annotated[Path | None, typer.Option(help="Also draw the graph into this SVG file.")] = None,
-) -> int:
+) -> None:
     """Print each gate of an expression: value, upstream, local and downstream gradients."""
     from ..explain import evaluate, show, table
 
@@ -26,7 +26,6 @@ def explain(
     if svg is not None:
         show(result, svg, names=names)
         typer.echo(f"picture written to {svg}")
-    return 0
 
 
 def _values(pairs: list[str]) -> dict[str, float]:

@@ -14,7 +14,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Write the predictions here instead of printing them.")
     ] = None,
-) -> int:
+) -> None:
     """Print a prediction for each row of a CSV file."""
     from ..train import load_run, predict_csv
     from ..train.files import write_text
@@ -26,7 +26,6 @@ def predict(
     else:
         write_text(out, text)
         typer.echo(f"{len(predictions)} predictions written to {out}")
-    return 0
 
 
 def _cell(text: str) -> str:

@@ -47,7 +47,7 @@ def train(
         Path | None, typer.Option(help="The run folder [default: runs/NAME-seed-N].")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-) -> int:
+) -> None:
     """Train a network, test it, and write a run folder (weights, settings, metrics)."""
     from ..train.tasks import Options, train_csv, train_digits
 
@@ -82,8 +82,7 @@ def train(
     console.print(f"run folder: {folder}")
     if history.interrupted:
         console.print("interrupted: the folder holds the best weights so far")
-        return 130
-    return 0
+        raise typer.Exit(130)
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -21,11 +21,11 @@ class Local:
 
     __slots__ = ()
 
-    def pull(self, xp: Any, upstream: Any) -> Any:
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
         """upstream × L: the contribution to the gradient of the input."""
         raise NotImplementedError(f"{type(self).__name__} must define pull")
 
-    def push(self, xp: Any, tangent: Any) -> Any:
+    def push(self, xp: Any, tangent: Any, /) -> Any:
         """L × tangent: how the output moves when the input moves along the tangent."""
         raise NotImplementedError(f"{type(self).__name__} must define push")
 
@@ -35,7 +35,7 @@ class Identity(Local):
 
     __slots__ = ()
 
-    def pull(self, xp: Any, upstream: Any) -> Any:
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
         return upstream
 
     push = pull
@@ -46,7 +46,7 @@ class Zero(Local):
 
     __slots__ = ()
 
-    def pull(self, xp: Any, upstream: Any) -> Any:
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
         return None
 
     push = pull
@@ -60,7 +60,7 @@ class Scale(Local):
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
-    def pull(self, xp: Any, upstream: Any) -> Any:
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
         return -upstream if self.factor == -1 else upstream * self.factor
 
     push = pull
@@ -74,7 +74,7 @@ class Diagonal(Local):
     def __init__(self, partial: Any) -> None:
         self.partial = partial
 
-    def pull(self, xp: Any, upstream: Any) -> Any:
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
         return xp.scale_gradient(upstream, self.partial)
 
     push = pull
@@ -88,7 +88,7 @@ class Mask(Local):
     def __init__(self, mask: Any, passes: bool = True) -> None:
         self.mask, self.passes = mask, passes
 
-    def pull(self, xp: Any, upstream: Any) -> Any:
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
         mask = self.mask if self.passes else xp.logical_not(self.mask)
         return xp.select_gradient(upstream, mask)
 
@@ -103,10 +103,10 @@ class Linear(Local):
     def __init__(self, primitive: Primitive, map: IndexMap, tables: tuple[Any, ...] = ()) -> None:
         self.primitive, self.map, self.tables = primitive, map, tables
 
-    def pull(self, xp: Any, upstream: Any) -> Any:
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
         return xp.apply(self.primitive.dual, (upstream, *self.tables), {"map": self.map.T})
 
-    def push(self, xp: Any, tangent: Any) -> Any:
+    def push(self, xp: Any, tangent: Any, /) -> Any:
         return xp.apply(self.primitive, (tangent, *self.tables), {"map": self.map})
 
 
@@ -121,11 +121,11 @@ class Contraction(Local):
         self.primitive, self.spec, self.transposed = primitive, spec, transposed
         self.position, self.other = position, other
 
-    def pull(self, xp: Any, upstream: Any) -> Any:
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
         pair = (upstream, self.other) if self.position == 0 else (self.other, upstream)
         return xp.apply(self.primitive, pair, {"spec": self.transposed})
 
-    def push(self, xp: Any, tangent: Any) -> Any:
+    def push(self, xp: Any, tangent: Any, /) -> Any:
         pair = (tangent, self.other) if self.position == 0 else (self.other, tangent)
         return xp.apply(self.primitive, pair, {"spec": self.spec})
 
@@ -138,12 +138,12 @@ class Product(Local):
     def __init__(self, *factors: Local) -> None:
         self.factors = factors
 
-    def pull(self, xp: Any, upstream: Any) -> Any:
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
         for factor in self.factors:
             upstream = factor.pull(xp, upstream)
         return upstream
 
-    def push(self, xp: Any, tangent: Any) -> Any:
+    def push(self, xp: Any, tangent: Any, /) -> Any:
         for factor in reversed(self.factors):
             tangent = factor.push(xp, tangent)
         return tangent

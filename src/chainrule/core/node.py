@@ -69,7 +69,7 @@ class Node:
 
     @property
     def shape(self) -> Shape:
-        return self.data.shape if self._type is None else self._type.shape  # type: ignore[union-attr, no-any-return]
+        return self.data.shape if self._type is None else self._type.shape  # type: ignore[union-attr]
 
     @property
     def value(self) -> Any:

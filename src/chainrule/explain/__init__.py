@@ -25,7 +25,14 @@ from dataclasses import replace
 
 from .expression import ExpressionError, evaluate
 from .gates import (
-    Explanation, GateRecord, InputRecord, VariableRecord, examine, gates, table, text,
+    Explanation,
+    GateRecord,
+    InputRecord,
+    VariableRecord,
+    examine,
+    gates,
+    table,
+    text,
 )  # fmt: skip
 from .picture import Picture, show
 

@@ -120,9 +120,7 @@ class _Source:
                 MAX_LENGTH,
             )
         if "#" in self.text:
-            raise ExpressionError(
-                "an expression has no comments", self.text, self.text.index("#")
-            )
+            raise ExpressionError("an expression has no comments", self.text, self.text.index("#"))
         self.order = list(self._walk(self._parse()))
 
     def _parse(self) -> ast.expr:
@@ -313,7 +311,7 @@ def _finite(value: float) -> bool:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """", did you mean …?" if a known name is much like this one."""
+    """ ", did you mean …?" if a known name is much like this one."""
     close = get_close_matches(name, list(known), 1, 0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

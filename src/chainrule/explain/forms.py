@@ -14,10 +14,18 @@ import numpy as np
 from ..core import bare
 from ..core.indexmap import IndexMap
 from ..core.local import (
-    Contraction, Diagonal, Identity, Linear, Local, Mask, Product, Scale, Zero,
+    Contraction,
+    Diagonal,
+    Identity,
+    Linear,
+    Local,
+    Mask,
+    Product,
+    Scale,
+    Zero,
 )  # fmt: skip
 from ..core.node import Node
-from ..core.primitive import ITEM, Elementwise, LinearGate
+from ..core.primitive import ITEM, Elementwise
 from ..core.types import FLOATS, size_of
 from ..ops.custom import Custom, Opaque
 from ..ops.dispatch import CastBack

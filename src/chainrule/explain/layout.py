@@ -10,8 +10,9 @@ structures*, 1981.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 LATE = 12
 """In graphs with more layers than this, sources stand just before their first use."""
@@ -23,26 +24,26 @@ class Vertex:
     """Something with a place: a gate, a variable, or (key None) a point on a long wire.
 
     `above` and `below` are the room it needs on either side of its wire. `ports` are the heights
-    at which its inputs enter, relative to its own.
+    at which its inputs enter, relative to its own; those of a `free` one may change places.
     """
 
     key: object
     above: float
     below: float
     ports: tuple[float, ...] = ()
+    free: bool = False
     layer: int = 0
     y: float = 0.0
-    before: list[tuple[Vertex, float]] = field(default_factory=list)
-    """What feeds it, each with the height of the port it enters by."""
-    after: list[tuple[Vertex, float]] = field(default_factory=list)
-    routes: list[Vertex] = field(default_factory=list)
+    before: list[Vertex] = field(default_factory=list)
     """For each input, the vertex in the layer before: what feeds it, or a point on its wire."""
+    after: list[tuple[Vertex, int]] = field(default_factory=list)
+    """What it feeds in the next layer, each with the number of the input."""
 
 
 def arrange(
     vertices: Sequence[Vertex], inputs: Sequence[Sequence[int]]
 ) -> tuple[list[list[Vertex]], float]:
-    """Set layer, y and routes of every vertex; the layers from top to bottom, and the height.
+    """Set layer, y and wires of every vertex; the layers from top to bottom, and the height.
 
     `inputs[k]` are the positions of what feeds vertex k, all smaller than k.
     """
@@ -84,23 +85,22 @@ def _wires(vertices: Sequence[Vertex], inputs: Sequence[Sequence[int]]) -> list[
         placed.add(k)
         vertex = vertices[k]
         layers[vertex.layer].append(vertex)
-        for i, port in zip(inputs[k], vertex.ports, strict=True):
+        for i in inputs[k]:
             point = vertices[i]
             for layer in range(vertices[i].layer + 1, vertex.layer):
                 if (i, layer) not in points:
-                    points[i, layer] = new = Vertex(None, 7, 7, layer=layer)
+                    points[i, layer] = new = Vertex(None, 7, 7, (0.0,), layer=layer)
                     layers[layer].append(new)
-                    _join(point, new, 0.0)
+                    _join(point, new)
                 point = points[i, layer]
-            _join(point, vertex, port)
-            vertex.routes.append(point)
+            _join(point, vertex)
         stack += reversed(inputs[k])
     return layers
 
 
-def _join(source: Vertex, target: Vertex, port: float) -> None:
-    target.before.append((source, port))
-    source.after.append((target, port))
+def _join(source: Vertex, target: Vertex) -> None:
+    source.after.append((target, len(target.before)))
+    target.before.append(source)
 
 
 def _order(layers: list[list[Vertex]]) -> None:
@@ -117,6 +117,13 @@ def _order(layers: list[list[Vertex]]) -> None:
             best, fewest = [list(layer) for layer in layers], count
     for layer, order in zip(layers, best, strict=True):
         layer[:] = order
+    for left, right in pairwise(layers):
+        place = {v: k for k, v in enumerate(left)}
+        for vertex in right:
+            if vertex.free:  # the inputs enter in the order in which they arrive
+                arriving = sorted(range(len(vertex.ports)), key=lambda k: place[vertex.before[k]])
+                heights = dict(zip(arriving, sorted(vertex.ports), strict=True))
+                vertex.ports = tuple(heights[k] for k in range(len(heights)))
 
 
 def _sort(layer: list[Vertex], layers: list[list[Vertex]], forth: bool) -> None:
@@ -127,23 +134,22 @@ def _sort(layer: list[Vertex], layers: list[list[Vertex]], forth: bool) -> None:
     place = {v: float(k) for k, v in enumerate(layers[index])}
     keys: dict[Vertex, float] = {}
     for k, vertex in enumerate(layer):
-        found = [place[v] + port / 1000 for v, port in _neighbours(vertex, forth)]
+        if forth:
+            found = [place[v] for v in vertex.before]
+        else:
+            found = [place[v] + v.ports[k] / 1000 for v, k in vertex.after]
         keys[vertex] = sum(found) / len(found) if found else float(k)
     layer.sort(key=keys.__getitem__)
-
-
-def _neighbours(vertex: Vertex, forth: bool) -> list[tuple[Vertex, float]]:
-    return vertex.before if forth else vertex.after
 
 
 def _crossings(layers: list[list[Vertex]]) -> int:
     """How many pairs of wires cross between neighbouring layers."""
     total = 0
-    for left, right in zip(layers, layers[1:], strict=False):
+    for left, right in pairwise(layers):
         place = {v: k for k, v in enumerate(right)}
         seen: list[tuple[int, float]] = []
         for vertex in left:
-            ends = [(place[v], port) for v, port in vertex.after]
+            ends = [(place[v], 0.0 if v.free else v.ports[k]) for v, k in vertex.after]
             total += sum(len(seen) - bisect_right(seen, end) for end in ends)
             for end in ends:
                 insort(seen, end)
@@ -154,30 +160,30 @@ def _heights(layers: list[list[Vertex]]) -> None:
     """Pull every vertex to the mean height of its neighbours, as near as the order lets it."""
     for layer in layers:
         _place(layer, [0.0] * len(layer), [1.0] * len(layer))
-    for sweep in range(2 * SWEEPS):
+    for sweep in range(2 * SWEEPS + 1):
+        last = sweep == 2 * SWEEPS  # at the end each gate goes to the middle of its inputs
         forth = sweep % 2 == 0
+        both = sweep >= SWEEPS and not last
         for layer in layers if forth else reversed(layers):
-            wanted, weights = [], []
-            for vertex in layer:
-                pulls = _pulls(vertex, forth or sweep >= SWEEPS, not forth or sweep >= SWEEPS)
-                weight = sum(w for _, w in pulls)
-                wanted.append(sum(y * w for y, w in pulls) / weight if pulls else vertex.y)
-                weights.append(weight if pulls else 0.1)
-            _place(layer, wanted, weights)
+            pulls = [_pulls(v, forth or both, not forth or both) for v in layer]
+            weights = [sum(w for _, w in found) for found in pulls]
+            wanted = [
+                sum(y * w for y, w in found) / weight if found else vertex.y
+                for vertex, found, weight in zip(layer, pulls, weights, strict=True)
+            ]
+            _place(layer, wanted, [w or 0.1 for w in weights])
 
 
 def _pulls(vertex: Vertex, back: bool, ahead: bool) -> list[tuple[float, float]]:
     """The heights its wires would like it at, with weights: long wires stay straight."""
     result = []
     if back:
-        result += [
-            (v.y - port, 8.0 if vertex.key is None and v.key is None else 2.0)
-            for v, port in vertex.before
-        ]
+        heavy = 8.0 if vertex.key is None else 2.0
+        result += [(v.y - vertex.ports[k], heavy) for k, v in enumerate(vertex.before)]
     if ahead:
         result += [
-            (v.y + port, 8.0 if vertex.key is None and v.key is None else 1.0)
-            for v, port in vertex.after
+            (v.y + v.ports[k], 8.0 if v.key is None and len(vertex.after) == 1 else 1.0)
+            for v, k in vertex.after
         ]
     return result
 
@@ -189,7 +195,7 @@ def _place(layer: Sequence[Vertex], wanted: Sequence[float], weights: Sequence[f
     are out of order solves exactly.
     """
     offsets = [0.0]
-    for upper, lower in zip(layer, layer[1:], strict=False):
+    for upper, lower in pairwise(layer):
         offsets.append(offsets[-1] + upper.below + lower.above)
     blocks: list[tuple[float, float, int]] = []  # mean, weight, count
     for y, offset, weight in zip(wanted, offsets, weights, strict=True):
@@ -204,7 +210,7 @@ def _place(layer: Sequence[Vertex], wanted: Sequence[float], weights: Sequence[f
         vertex.y = mean + offset
 
 
-def _fit(layers: Iterable[Sequence[Vertex]]) -> float:
+def _fit(layers: Sequence[Sequence[Vertex]]) -> float:
     """Move all so that the top is at 0; the height."""
     every = [v for layer in layers for v in layer]
     top = min(v.y - v.above for v in every)

@@ -51,7 +51,7 @@ def array(value: Any, write: Callable[[float], str] = number) -> str:
     if not values.size:
         return f"{values.shape} empty"
     if not values.ndim:
-        return write(values[()])
+        return write(float(values))
     if values.size <= (FEW if values.ndim == 1 else 6) and values.ndim <= 2:
         return _nested(values, write)
     with np.errstate(all="ignore"):
@@ -61,5 +61,5 @@ def array(value: Any, write: Callable[[float], str] = number) -> str:
 
 def _nested(values: np.ndarray[Any, Any], write: Callable[[float], str]) -> str:
     if values.ndim == 1:
-        return "[" + ", ".join(write(v) for v in values) + "]"
+        return "[" + ", ".join(write(float(v)) for v in values) + "]"
     return "[" + ", ".join(_nested(row, write) for row in values) + "]"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.node import Node, topological
+from ..core.node import topological
 from ..ops.dispatch import BROADCAST
 from ..ops.tensor import Tensor
 from .gates import Explanation, GateRecord, checked, examine, is_matmul
@@ -137,6 +137,11 @@ class _Item:
         return self.gate.node.primitive is BROADCAST and self.gate.node.handle is None
 
     @property
+    def commutes(self) -> bool:
+        """Whether it is the same gate with its inputs in another order."""
+        return self.gate is not None and self.gate.gate in COMMUTING
+
+    @property
     def tall(self) -> float:
         """Half the height of the box."""
         return 11.0 if self.small else max(RADIUS, PORT * len(self.branches) / 2 + 3)
@@ -169,7 +174,7 @@ class _Drawing:
             self._add_gate(gate)
         self.items[-1].result = True
         self.vertices = [
-            Vertex(item, *_room(item), _ports(item, len(sources)))
+            Vertex(item, *_room(item), _ports(item, len(sources)), item.commutes)
             for item, sources in zip(self.items, self.inputs, strict=True)
         ]
         self.layers, self.height = arrange(self.vertices, self.inputs)
@@ -205,22 +210,24 @@ class _Drawing:
         """Where each layer begins: [branch texts][box][wire with texts], then room for curves."""
         self.entries, self.boxes, self.stubs = [], [], []
         x = MARGIN
-        for number_, layer in enumerate(self.layers):
+        for place, layer in enumerate(self.layers):
             items = [v.key for v in layer if isinstance(v.key, _Item)]
             entry = max((i.entry for i in items if any(i.branches)), default=0.0)
-            if number_:
+            if place:
                 x += self._gap(layer)
             self.entries.append(x)
             self.boxes.append(x + entry)
             box = max((i.box for i in items), default=0.0)
             self.stubs.append(x + entry + box)
             x = self.stubs[-1] + max((i.stub for i in items), default=0.0)
-        self.ends = [*(self.entries[k + 1] for k in range(len(self.entries) - 1)), x]
         self.width = x + 26 + _width(self.explanation.name, FONT) + MARGIN
 
     def _gap(self, layer: list[Vertex]) -> float:
         """Room for the curves into a layer: more if they are steep."""
-        steep = max((abs(v.y - (s.y - p)) for v in layer for s, p in v.before), default=0.0)
+        steep = max(
+            (abs(v.y + v.ports[k] - s.y) for v in layer for k, s in enumerate(v.before)),
+            default=0.0,
+        )
         return min(24 + 0.3 * steep, 110)
 
     # -- drawing ------------------------------------------------------------------------------
@@ -267,11 +274,15 @@ class _Drawing:
         paths = []
         if vertex.after:
             paths.append(f"M{start:.1f} {y:.1f}H{end:.1f}")
-        for target, port in vertex.after:
+        for target, k in vertex.after:
+            port = target.ports[k]
             x = self.entries[target.layer]
             to = self._y(target) + port
             half = (x - end) / 2
-            path = f"M{end:.1f} {y:.1f}C{end + half:.1f} {y:.1f} {x - half:.1f} {to:.1f} {x:.1f} {to:.1f}"
+            path = (
+                f"M{end:.1f} {y:.1f}"
+                f"C{end + half:.1f} {y:.1f} {x - half:.1f} {to:.1f} {x:.1f} {to:.1f}"
+            )
             if isinstance(target.key, _Item):
                 path += f"H{self._left(target.key, target.layer, port):.1f}"
             paths.append(path)
@@ -402,9 +413,8 @@ def _round(item: _Item) -> bool:
 def _shape(item: _Item, x: float, y: float) -> str:
     """A circle for a short symbol, a box with round corners for a longer one."""
     kind = "cr-gate cr-quiet" if item.small else "cr-gate"
-    title = ""
     if _round(item):
-        return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS:g}"/>{title}'
+        return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS:g}"/>'
     width, height = item.box, 2 * item.tall
     return (
         f'<rect class="{kind}" x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" '
@@ -443,8 +453,3 @@ def _refusal(count: int) -> str:
         f"<desc>{escape(lines[1])}</desc><style>{STYLE}</style>"
         f'<rect class="cr-card" x="0.5" y="0.5" width="579" height="79" rx="8"/>{texts}</svg>'
     )
-
-
-def is_drawn(node: Node) -> bool:
-    """Whether the graph of a node is small enough to draw."""
-    return sum(n.primitive is not None for n in topological([node])) <= LIMIT

@@ -18,6 +18,12 @@ from ..core.types import BOOLS, FLOATS, INTEGERS, float64
 from .dispatch import elementwise, operand
 from .tensor import ArrayLike, Tensor
 
+__all__ = [
+    "abs", "add", "ceil", "divide", "floor", "floor_divide", "maximum", "minimum", "multiply",
+    "negative", "positive", "pow", "reciprocal", "relu", "remainder", "round", "scale_gradient",
+    "sign", "square", "subtract", "trunc",
+]  # fmt: skip
+
 NUMBERS = INTEGERS + FLOATS
 
 

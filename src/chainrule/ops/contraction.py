@@ -17,11 +17,15 @@ from ..core.local import Contraction, Local
 from ..core.primitive import Array, Params, Primitive
 from ..core.types import ArrayType, Shape, normalize_axis, size_of
 from ..errors import DTypeError, ShapeError
-from .dispatch import bind, broadcast_to, to_tensor, unify
 from .arithmetic import _add, _multiply
+from .dispatch import bind, broadcast_to, to_tensor, unify
 from .reducing import sum as sum_
 from .shaping import diagonal, moveaxis, permute_dims, reshape
 from .tensor import ArrayLike, Tensor
+
+__all__ = [
+    "contract", "dot", "einsum", "matmul", "outer", "tensordot", "trace", "vecdot", "vector_norm",
+]  # fmt: skip
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -81,8 +85,8 @@ def plan(spec: str, first: Shape, second: Shape) -> Callable[[Array, Array], Arr
         return (lambda x, y: product(left(x), y)) if right is None else (
             lambda x, y: product(left(x), right(y))
         )
-    first, second = left or _same, right or _same
-    return lambda x, y: product(first(x), second(y)).reshape(shape).transpose(order)
+    one, other = left or _same, right or _same
+    return lambda x, y: product(one(x), other(y)).reshape(shape).transpose(order)
 
 
 def _same(x: Array) -> Array:
@@ -450,8 +454,8 @@ def vector_norm(
 ) -> Tensor:
     """(Σ |x|^ord)^(1/ord) along the axes; ord may be 0 (count of nonzeros), ∞ or -∞."""
     from .arithmetic import abs
-    from .transcendental import sqrt
     from .reducing import max, min
+    from .transcendental import sqrt
 
     x = to_tensor(x)
     if ord == 2:

@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 
 from ..core.context import CONTEXT
-from ..core.types import FLOATS, ArrayType, Shape, as_dtype, check_dtype, float32
+from ..core.types import FLOATS, Shape, as_dtype, check_dtype, float32
 from ..errors import DTypeError, ShapeError, TraceError, UnsupportedError
-from .dispatch import astype, bind, broadcast_to, common_dtype, floats, operand, to_tensor
+from .dispatch import astype, broadcast_to, common_dtype, floats, operand, to_tensor
 from .logic import where
 from .tensor import ArrayLike, Tensor, as_array, constant, is_typed
+
+__all__ = [
+    "arange", "asarray", "can_cast", "empty", "empty_like", "eye", "finfo", "from_dlpack", "full",
+    "full_like", "iinfo", "isdtype", "linspace", "meshgrid", "nextafter", "nonzero", "ones",
+    "ones_like", "result_type", "searchsorted", "tril", "triu", "unique_all", "unique_counts",
+    "unique_inverse", "unique_values", "zeros", "zeros_like",
+]  # fmt: skip
 
 
 def asarray(
@@ -183,7 +190,7 @@ def _band(x: ArrayLike, k: int, lower: bool) -> Tensor:
     x = to_tensor(x)
     if x.ndim < 2:
         raise ShapeError(f"tril and triu take at least 2 axes, received shape {x.shape}")
-    mask = np.tri(*x.shape[-2:], k if lower else k - 1, bool)
+    mask = np.tri(*x.shape[-2:], k=k if lower else k - 1, dtype=bool)
     return where(mask, x, 0) if lower else where(mask, 0, x)
 
 

@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from ..core.context import CONTEXT, context
+from ..core.context import context
 from ..core.local import Local
 from ..core.primitive import Array, Params, Primitive
-from ..core.types import FLOATS, ArrayType, TupleType
+from ..core.types import ArrayType, TupleType
 from ..errors import GateError, GradientError
 from .dispatch import bind, to_tensor
 from .shaping import stack
 from .tensor import ArrayLike, Tensor, constant
+
+__all__ = [
+    "Gate", "TensorGate",
+]  # fmt: skip
 
 
 class Gate:
@@ -149,11 +153,11 @@ class Opaque(Local):
     def __init__(self, primitive: Any, index: int, out: Any, inputs: Sequence[Any]) -> None:
         self.primitive, self.index, self.out, self.inputs = primitive, index, out, inputs
 
-    def pull(self, xp: Any, upstream: Any) -> Any:
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
         primitive: Custom = self.primitive
         return primitive.pull_all(xp, upstream, self.out, self.inputs, {})[self.index]
 
-    def push(self, xp: Any, tangent: Any) -> Any:
+    def push(self, xp: Any, tangent: Any, /) -> Any:
         if isinstance(self.primitive, CustomTensor):
             moved = self.primitive.push(self.index, tangent, self.out, self.inputs)
         else:

@@ -15,11 +15,18 @@ import numpy as np
 
 from ..core.context import CONTEXT, Context
 from ..core.indexmap import broadcast_map
-from ..core.local import IDENTITY, ZERO, Local
+from ..core.local import ZERO, Local
 from ..core.node import Node, caller
 from ..core.primitive import ITEM, Array, Elementwise, LinearGate, Params, Primitive
 from ..core.types import (
-    FLOATS, ArrayType, Shape, as_dtype, broadcast_shapes, float32, promote, to_float,
+    FLOATS,
+    ArrayType,
+    Shape,
+    as_dtype,
+    broadcast_shapes,
+    float32,
+    promote,
+    to_float,
 )  # fmt: skip
 from ..errors import DTypeError, TraceError
 from .tensor import ArrayLike, Tensor, as_array, constant
@@ -46,6 +53,7 @@ class Sum(LinearGate):
 
     def forward(self, x: Array, *, map: Any) -> Array:
         summed = map.summed
+        out: Array
         if summed == (0,) and x.ndim == 2 and x.size < 2**16 and x.dtype.char in FLOATS:
             # a small sum over rows (the gradient of a bias) is four times quicker as a product
             out = np.ones(x.shape[0], x.dtype).dot(x)
@@ -82,10 +90,10 @@ class CastBack(Local):
     def __init__(self, source: Any, dtype: Any) -> None:
         self.source, self.dtype = source, dtype
 
-    def pull(self, xp: Any, upstream: Any) -> Any:
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
         return xp.apply(CAST, (upstream,), {"dtype": self.source})
 
-    def push(self, xp: Any, tangent: Any) -> Any:
+    def push(self, xp: Any, tangent: Any, /) -> Any:
         return xp.apply(CAST, (tangent,), {"dtype": self.dtype})
 
 
@@ -303,7 +311,7 @@ DEFAULTS = (np.dtype("bool"), np.dtype("int64"), float32)
 
 def common_dtype(operands: Sequence[Any]) -> np.dtype[Any]:
     """NumPy's promotion: a Python number takes the dtype of the arrays, unless of a higher kind."""
-    dtype = None
+    dtype: np.dtype[Any] | None = None
     rank = 0
     for x in operands:
         if hasattr(x, "dtype"):

@@ -22,6 +22,10 @@ from .logic import where
 from .shaping import moveaxis, permute_dims, reshape, slice_axes
 from .tensor import ArrayLike, Tensor, constant
 
+__all__ = [
+    "repeat", "take", "take_along_axis",
+]  # fmt: skip
+
 
 class Gather(LinearGate):
     """y = x[…, t0, t1, …]: integer tables index consecutive axes, from axis `map` says."""
@@ -29,7 +33,8 @@ class Gather(LinearGate):
     name = "gather"
 
     def forward(self, x: Array, *tables: Array, map: IndexMap) -> Array:
-        return x[_index(map.reads, tables)]
+        out: Array = x[_index(map.reads, tables)]
+        return out
 
     def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
               params: Params) -> Any:  # fmt: skip

@@ -10,8 +10,15 @@ import numpy as np
 from ..core.local import ZERO, Local, Mask
 from ..core.primitive import Comparing, Elementwise, Params
 from ..core.types import BOOLS, INTEGERS, ArrayType, bool_
-from .dispatch import as_condition, elementwise, floats, operand
+from .dispatch import elementwise, floats, operand
 from .tensor import ArrayLike, Tensor
+
+__all__ = [
+    "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift",
+    "bitwise_xor", "copysign", "equal", "greater", "greater_equal", "isfinite", "isinf", "isnan",
+    "less", "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor", "not_equal",
+    "select_gradient", "signbit", "where",
+]  # fmt: skip
 
 
 class Equal(Comparing):
@@ -260,9 +267,3 @@ _logical_and, _logical_or, _logical_xor = LogicalAnd(), LogicalOr(), LogicalXor(
 _logical_not, _where = LogicalNot(), Where()
 _bitwise_and, _bitwise_or, _bitwise_xor = BitwiseAnd(), BitwiseOr(), BitwiseXor()
 _bitwise_invert, _left_shift, _right_shift = BitwiseInvert(), LeftShift(), RightShift()
-__all__ = [
-    "as_condition", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or",
-    "bitwise_right_shift", "bitwise_xor", "copysign", "equal", "greater", "greater_equal",
-    "isfinite", "isinf", "isnan", "less", "less_equal", "logical_and", "logical_not", "logical_or",
-    "logical_xor", "not_equal", "select_gradient", "signbit", "where",
-]  # fmt: skip

@@ -8,7 +8,15 @@ import numpy as np
 
 from ..errors import MutationError, UnsupportedError
 from . import (
-    arithmetic, contraction, creation, indexing, logic, reducing, shaping, special, transcendental,
+    arithmetic,
+    contraction,
+    creation,
+    indexing,
+    logic,
+    reducing,
+    shaping,
+    special,
+    transcendental,
 )  # fmt: skip
 from .dispatch import broadcast_to, to_tensor
 from .tensor import Tensor

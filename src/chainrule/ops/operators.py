@@ -172,7 +172,7 @@ def attach() -> None:
         setattr(Tensor, f"__{name}__", _operator(function))
     for name, function in UNARY.items():
         setattr(Tensor, f"__{name}__", function)
-    Tensor.__hash__ = object.__hash__  # type: ignore[method-assign]  # equality is by entries
+    Tensor.__hash__ = object.__hash__  # type: ignore[method-assign, assignment]
     for name in ("sum", "mean", "max", "min", "prod", "all", "any", "argmax", "argmin"):
         setattr(Tensor, name, _method(getattr(reducing, name)))
     methods: dict[str, Any] = {

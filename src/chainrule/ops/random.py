@@ -18,12 +18,12 @@ from ..core.types import ArrayType, Shape, as_dtype, float32, float64, size_of, 
 from ..errors import DTypeError, ShapeError
 from .creation import _shape
 from .dispatch import astype, bind, to_tensor
-from .transcendental import erfinv
 from .indexing import take
 from .logic import bitwise_or, bitwise_right_shift, bitwise_xor
 from .reducing import argsort
 from .shaping import reshape
 from .tensor import ArrayLike, Tensor, constant
+from .transcendental import erfinv
 
 
 class Bits(Primitive):

@@ -9,20 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from ..core.indexmap import IndexMap, broadcast_map, cumsum_map, gather_map
+from ..core.indexmap import IndexMap, broadcast_map, cumsum_map
 from ..core.local import Diagonal, Linear, Local, Product
 from ..core.primitive import Array, LinearGate, Params, Reducing
 from ..core.types import (
-    FLOATS, INTEGERS, ArrayType, Shape, as_dtype, float64, int64, normalize_axes, normalize_axis,
+    FLOATS,
+    ArrayType,
+    Shape,
+    float64,
+    int64,
+    normalize_axes,
+    normalize_axis,
     size_of,
 )  # fmt: skip
-from ..errors import DTypeError, ShapeError
-from .dispatch import SUM, astype, bind, broadcast_to, to_tensor
-from .arithmetic import abs as abs_
-from .transcendental import sqrt
-from .logic import equal, isinf, isnan, logical_or, not_equal, where
-from .shaping import concat, flip, moveaxis, pad, reshape, slice_axes
+from ..errors import ShapeError
+from .dispatch import SUM, astype, bind, to_tensor
+from .logic import equal, isinf, not_equal, where
+from .shaping import concat, flip, moveaxis, pad, reshape
 from .tensor import ArrayLike, Tensor
+from .transcendental import sqrt
+
+__all__ = [
+    "all", "any", "argmax", "argmin", "argsort", "count_nonzero", "cumulative_prod",
+    "cumulative_sum", "diff", "log_softmax", "logsumexp", "max", "mean", "min", "prod", "softmax",
+    "sort", "std", "sum", "var",
+]  # fmt: skip
 
 Axis = int | tuple[int, ...] | None
 
@@ -49,12 +60,12 @@ def _sum_map(shape: Shape, axis: Axis, keepdims: bool) -> IndexMap | None:
 
 def _summable(x: ArrayLike, dtype: Any = None) -> Tensor:
     """x in the dtype it is added up in: small integers and bools go to 64 bits."""
-    x = to_tensor(x)
+    tensor = to_tensor(x)
     if dtype is not None:
-        return astype(x, dtype, copy=False)
-    if x.dtype.char in FLOATS:
-        return x
-    return astype(x, np.uint64 if x.dtype.kind == "u" else np.int64, copy=False)
+        return astype(tensor, dtype, copy=False)
+    if tensor.dtype.char in FLOATS:
+        return tensor
+    return astype(tensor, np.uint64 if tensor.dtype.kind == "u" else np.int64, copy=False)
 
 
 def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
@@ -64,11 +75,11 @@ def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool
     >>> cr.sum(cr.asarray([[1, 2], [3, 4]]), axis=0)
     asarray([4, 6], dtype=int64)
     """
-    x = _summable(x, dtype)
-    map = _sum_map(x.shape, tuple(axis) if isinstance(axis, list) else axis, keepdims)
+    terms = _summable(x, dtype)
+    map = _sum_map(terms.shape, tuple(axis) if isinstance(axis, list) else axis, keepdims)
     if map is None:
-        return x
-    result: Tensor = bind(SUM, (x,), {"map": map})
+        return terms
+    result: Tensor = bind(SUM, (terms,), {"map": map})
     return result
 
 
@@ -130,7 +141,9 @@ class Extreme(Reducing):
         spread = _sum_map(x.shape, axes, True)
         count = xp.apply(SUM, (chosen,), {"map": spread})
         share = chosen / count
-        return Product(Linear(SUM, _sum_map(x.shape, axes, False)), Diagonal(share))
+        total = _sum_map(x.shape, axes, False)
+        assert total is not None  # an extreme is taken along some axis
+        return Product(Linear(SUM, total), Diagonal(share))
 
 
 class Max(Extreme):
@@ -290,14 +303,14 @@ def cumulative_prod(
         x, step = x * pad(x, widths, value=1), step * 2
     if include_initial:
         x = pad(x, [(int(k == axis), 0) for k in range(x.ndim)], value=1)
-    return x
+    return to_tensor(x)
 
 
 def _one_axis(x: ArrayLike, axis: int | None) -> Tensor:
     x = to_tensor(x)
     if axis is None and x.ndim > 1:
         raise ShapeError(f"name the axis to accumulate along: the array has shape {x.shape}")
-    return reshape(x, (1,)) if not x.ndim else x
+    return reshape(x, (1,)) if not x.ndim else to_tensor(x)
 
 
 class Argsort(Reducing):
@@ -358,7 +371,8 @@ def argsort(
         return result
     # reversed twice, so that equal entries keep their order
     order: Tensor = bind(ARGSORT, (flip(x, axis=axis),), {"axes": (axis,)})
-    return (x.shape[axis] - 1) - flip(order, axis=axis)
+    last: int = x.shape[axis] - 1
+    return last - flip(order, axis=axis)
 
 
 def _no_axis(name: str) -> int:
@@ -375,7 +389,7 @@ def diff(x: ArrayLike, /, *, axis: int = -1, n: int = 1, prepend: ArrayLike | No
     before = (slice(None),) * axis
     for _ in range(n):
         x = x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
-    return x
+    return to_tensor(x)
 
 
 def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -387,7 +401,8 @@ def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> 
     axes = normalize_axes(axis, x.ndim)
     top = stop_gradient(max(x, axis=axes, keepdims=True))
     top = where(isinf(top), 0, top)  # all entries -∞ (or one ∞): nothing to subtract
-    total = log(sum(exp(x - top), axis=axes, keepdims=True)) + top
+    with np.errstate(divide="ignore"):  # of entries that are all -∞ it is -∞, without a warning
+        total = log(sum(exp(x - top), axis=axes, keepdims=True)) + top
     return total if keepdims else reshape(total, _without(x.shape, axes))
 
 

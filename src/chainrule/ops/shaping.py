@@ -13,15 +13,27 @@ from typing import Any
 import numpy as np
 
 from ..core.indexmap import (
-    IndexMap, diagonal_map, flip_map, permute_map, reshape_map, slice_map, windows_map,
+    IndexMap,
+    diagonal_map,
+    flip_map,
+    permute_map,
+    reshape_map,
+    slice_map,
+    windows_map,
 )  # fmt: skip
 from ..core.local import Linear, Local
 from ..core.primitive import Array, LinearGate, Params, Primitive
 from ..core.types import ArrayType, Shape, normalize_axes, normalize_axis, size_of
 from ..errors import AxisError, ShapeError
-from .dispatch import bind, broadcast_to, to_tensor, unify
 from .arithmetic import _add
+from .dispatch import bind, broadcast_to, to_tensor, unify
 from .tensor import ArrayLike, Tensor
+
+__all__ = [
+    "broadcast_arrays", "concat", "diag", "diagonal", "expand_dims", "flip", "matrix_transpose",
+    "moveaxis", "pad", "permute_dims", "reshape", "roll", "split", "squeeze", "stack", "swapaxes",
+    "tile", "unstack", "windows",
+]  # fmt: skip
 
 
 class Reshape(LinearGate):
@@ -106,7 +118,8 @@ class Fold(LinearGate):
                 stride = p.terms[0][1]
                 start = sum(a * place[s - ndim] for s, a in p.terms[1:])
                 target.append(slice(start, start + stride * (map.sizes[axis] - 1) + 1, stride))
-            out[tuple(target)] += x[(..., *place)]
+            slab: Any = (..., *place)
+            out[tuple(target)] += x[slab]
         return out
 
 
@@ -252,7 +265,7 @@ def flip(x: ArrayLike, /, *, axis: int | tuple[int, ...] | None = None) -> Tenso
     x = to_tensor(x)
     axes = normalize_axes(axis, x.ndim)
     if 0 in x.shape or not axes:
-        return x
+        return to_tensor(x)
     return _linear(FLIP, x, flip_map(x.shape, axes))
 
 
@@ -343,13 +356,14 @@ def windows(
              [2, 3, 4]], dtype=int64)
     """
     x = to_tensor(x)
-    sizes = tuple(size) if isinstance(size, (tuple, list)) else (int(size),)
+    sizes: Any = tuple(size) if isinstance(size, (tuple, list)) else (size,)
     if axis is None:
         axis = tuple(range(x.ndim - len(sizes), x.ndim))
     named = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     axes = tuple(normalize_axis(a, x.ndim) for a in named)
     per_axis = []
-    for name, given in (("size", sizes), ("stride", stride), ("dilation", dilation)):
+    options: dict[str, Any] = {"size": sizes, "stride": stride, "dilation": dilation}
+    for name, given in options.items():
         values = tuple(given) if isinstance(given, (tuple, list)) else (given,) * len(axes)
         if len(values) != len(axes) or min(values, default=1) < 1:
             raise ShapeError(f"{name} {given} must be one positive number for each axis of {axes}")
@@ -432,8 +446,9 @@ def roll(x: ArrayLike, /, shift: Any, *, axis: Any = None) -> Tensor:
         n = x.shape[a]
         if n and s % n:
             before = (slice(None),) * a
-            x = concat([x[(*before, slice(n - s % n, n))], x[(*before, slice(0, n - s % n))]], axis=a)
-    return x
+            cut = n - s % n
+            x = concat([x[(*before, slice(cut, n))], x[(*before, slice(0, cut))]], axis=a)
+    return to_tensor(x)
 
 
 def tile(x: ArrayLike, repetitions: Shape, /) -> Tensor:

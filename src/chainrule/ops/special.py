@@ -6,11 +6,15 @@ import math
 
 import numpy as np
 
-from .dispatch import floats, stop_gradient, to_tensor
 from .arithmetic import abs, maximum
-from .transcendental import exp, log, log1p, sqrt
+from .dispatch import floats, stop_gradient, to_tensor
 from .logic import equal, isinf, logical_and, logical_or, where
 from .tensor import ArrayLike, Tensor
+from .transcendental import exp, log, log1p, sqrt
+
+__all__ = [
+    "acosh", "asinh", "atanh", "clip", "hypot", "logaddexp", "softplus",
+]  # fmt: skip
 
 
 def _float(x: ArrayLike) -> Tensor:
@@ -65,26 +69,21 @@ def logaddexp(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     first = x >= y
     high, low = where(first, x, y), where(first, y, x)
     both = logical_and(equal(x, y), isinf(x))  # ∞ - ∞ has no gap
-    return high + log1p(exp(where(both, 0.0, low - high)))
+    return high + log1p(exp(where(both, 0.0, low) - where(both, 0.0, high)))
 
 
 def clip(
     x: ArrayLike, /, min: ArrayLike | None = None, max: ArrayLike | None = None
 ) -> Tensor:
     """x held between two bounds. The gradient passes on the closed interval, bounds included."""
-    x = to_tensor(x)
+    y = to_tensor(x)
     if min is not None:
-        x = where(x < min, min, x)
+        y = where(y < min, min, y)
     if max is not None:
-        x = where(x > max, max, x)
-    return x
+        y = where(y > max, max, y)
+    return y
 
 
 def softplus(x: ArrayLike, /) -> Tensor:
     """log(1 + e^x) without overflow; derivative σ(x)."""
     return logaddexp(x, 0.0)
-
-
-__all__ = [
-    "acosh", "asinh", "atanh", "clip", "hypot", "logaddexp", "softplus",
-]  # fmt: skip

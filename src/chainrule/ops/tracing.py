@@ -16,10 +16,10 @@ from ..core.context import CONTEXT, context
 from ..core.graph import Graph
 from ..core.indexmap import broadcast_map
 from ..core.node import Node, caller
-from ..core.primitive import Elementwise, Params, Primitive
+from ..core.primitive import ITEM, Elementwise, Params, Primitive
 from ..core.types import ArrayType, TupleType, broadcast_shapes
 from ..errors import ShapeError
-from .dispatch import BROADCAST, CAST, ITEM, to_tensor
+from .dispatch import BROADCAST, CAST, to_tensor
 from .tensor import ArrayLike, Tensor
 
 

@@ -14,6 +14,29 @@ from ..core.special import sigmoid as _sigmoid
 from .dispatch import elementwise
 from .tensor import ArrayLike, Tensor
 
+__all__ = [
+    "acos",
+    "asin",
+    "atan",
+    "atan2",
+    "cos",
+    "cosh",
+    "erf",
+    "erfinv",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "sigmoid",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+]  # fmt: skip
+
 
 class Exp(Floating):
     name = "exp"

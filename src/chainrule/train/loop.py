@@ -158,7 +158,10 @@ def as_dataset(data: Any, name: str) -> Dataset:
 
 def default_loss(data: Dataset) -> Loss:
     """Softmax cross-entropy for classes, mean squared error for numbers."""
-    return nn.softmax_cross_entropy if data.task == "classification" else nn.mean_squared_error
+    found: Loss = (
+        nn.softmax_cross_entropy if data.task == "classification" else nn.mean_squared_error
+    )
+    return found
 
 
 def _like(outputs: Tensor, targets: Any) -> Tensor:

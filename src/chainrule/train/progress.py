@@ -76,7 +76,9 @@ class Reporter:
         if self.bar is not None:
             self.bar.update(self.task, advance=1, description=line(row))
         elif row.epoch % max(1, self.epochs // 10) == 0 or row.epoch == self.epochs:
-            self.console.print(f"epoch {row.epoch:>4}/{self.epochs}  {line(row)}", highlight=False)
+            self.console.print(
+                f"epoch {row.epoch:>4}/{self.epochs}  {line(row)}", highlight=False, soft_wrap=True
+            )
 
     def stop(self) -> None:
         """Take the bar down."""

@@ -1,0 +1,367 @@
+"""Modules: functions that own Parameters, nested by attribute, named by path.
+
+A Module is also a container of arrays for the functional forms: `cr.grad(loss)(model, x, y)` calls
+the loss with a copy of the model that holds other arrays, and returns such a copy with gradients.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+from zlib import crc32
+
+import numpy as np
+import optree
+
+from ..core.context import CONTEXT, Context
+from ..errors import MutationError
+from ..ops import random
+from ..ops.tensor import Parameter, Tensor
+
+Path = tuple[str, ...]
+Token = Any  # what one parameter is known by, wherever it stands
+
+
+class Module:
+    """y = forward(x): a function with Parameters of its own. Subclass it and define `forward`.
+
+    Parameters are found by attribute: Parameters, other Modules, and lists, tuples and dicts of
+    these, nested at will. Each is named by its path, such as "0.weight". One that stands in two
+    places (tied) counts once. Calling the module calls `forward`, and hands `training=` on if
+    `forward` takes it.
+
+    >>> import chainrule as cr
+    >>> class Net(cr.nn.Module):
+    ...     def __init__(self):
+    ...         self.hidden, self.out = cr.nn.Linear(2, 3), cr.nn.Linear(3, 1)
+    ...     def forward(self, x):
+    ...         return self.out(cr.nn.relu(self.hidden(x)))
+    >>> net = Net()
+    >>> [name for name, _ in net.named_parameters()]
+    ['hidden.weight', 'hidden.bias', 'out.weight', 'out.bias']
+    >>> gradient = cr.grad(lambda net, x: net(x).sum())(net, cr.ones((5, 2)))
+    >>> gradient.out.bias
+    asarray([5.])
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_fresh", "_marks", "_path")
+    _path: Path
+    """Where it stands in the outermost module it was put into."""
+    _fresh: Any
+    """The serial numbers of its parameters as drawn without a seed; None once that is settled."""
+    _marks: dict[Path, Token]
+    """In a copy that holds other arrays: the places that are parameters."""
+    _takes_training: ClassVar[bool] = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = object.__new__(cls)
+        for name, value in (("_path", ()), ("_fresh", None), ("_marks", {})):
+            object.__setattr__(self, name, value)
+        return self
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._takes_training = any(
+            p.name == "training" or p.kind is p.VAR_KEYWORD
+            for p in inspect.signature(cls.forward).parameters.values()
+        )
+        optree.register_pytree_node(cls, _flatten, _unflatten, namespace="chainrule")
+
+    # -- calling ------------------------------------------------------------------------------
+
+    forward: Callable[..., Any]
+
+    def __call__(self, *inputs: Any, training: bool = False, **options: Any) -> Any:
+        """forward(*inputs); what it records carries the module's path."""
+        if self._fresh is not None:
+            object.__setattr__(self, "_fresh", None)  # numbers that were used stay
+        if self._takes_training:
+            options["training"] = training
+        if not self._path:
+            return self.forward(*inputs, **options)
+        now = CONTEXT.get()
+        token = CONTEXT.set(Context(now.recording, now.trace, self._path, now.functional))
+        try:
+            return self.forward(*inputs, **options)
+        finally:
+            CONTEXT.reset(token)
+
+    # -- parameters ---------------------------------------------------------------------------
+
+    def parameters(self) -> list[Any]:
+        """The Parameters in the order of attributes, each once."""
+        return [value for _, value, _ in _parameters(self)]
+
+    def named_parameters(self) -> list[tuple[str, Any]]:
+        """(path, Parameter) in the order of attributes, each once."""
+        return [(".".join(path), value) for path, value, _ in _parameters(self)]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = self.__dict__.get(name)
+        if isinstance(old, Parameter) and isinstance(value, (Tensor, np.ndarray)):
+            if not isinstance(value, Parameter):
+                raise MutationError(
+                    f"{type(self).__name__}.{name} is a Parameter: give it a new value with "
+                    f"{name}.assign(value), or put a new cr.Parameter in its place"
+                )
+        object.__setattr__(self, name, value)
+        if not name.startswith("_"):
+            self._adopt(name)
+
+    def _adopt(self, name: str) -> None:
+        """Name what an attribute holds by its path, and draw unseeded numbers from that path."""
+        for local, value in _leaves((name,), self.__dict__[name], {}):
+            path = self._path + local
+            if isinstance(value, Parameter):
+                value.name = ".".join(path)
+                continue
+            for below, module in _modules(value):
+                object.__setattr__(module, "_path", path + below)
+                module._name_own()
+                if module._fresh is not None:
+                    module._draw_fresh(0)
+
+    def _name_own(self) -> None:
+        for local, value in _contents(self):
+            if isinstance(value, Parameter):
+                value.name = ".".join(self._path + local)
+
+    # -- first values -------------------------------------------------------------------------
+
+    def draw(self, key: Tensor) -> None:
+        """Give the module's own Parameters (not those of modules in it) first values from a key.
+
+        Layers define it. Modules whose numbers come from elsewhere leave it as it is.
+        """
+
+    def initialize(self, seed: Any = None) -> None:
+        """Draw the first values of this module and of those in it.
+
+        Each module draws from the seed, its path and its shapes, so layers of one shape differ,
+        and one seed always gives the same numbers. A layer calls this at the end of its `__init__`
+        with the seed it was given. With None the seed is 0, and until the numbers are used or
+        changed they are drawn anew whenever the module is put into another, from its path there.
+        A layer that was given a seed keeps its numbers when the model around it is initialized,
+        so does one that was used or changed.
+
+        >>> import chainrule as cr
+        >>> a, b = (cr.nn.Sequential(cr.nn.Linear(2, 2), cr.nn.Linear(2, 2)) for _ in range(2))
+        >>> bool((a[0].weight == b[0].weight).all()), bool((a[0].weight == a[1].weight).any())
+        (True, False)
+        """
+        inside = [module for _, module in _modules(self) if module is not self]
+        if seed is None:
+            self._draw_fresh(0)
+            return
+        for module in (self, *inside):
+            if module is self or module._is_fresh():
+                module._draw(seed)
+                object.__setattr__(module, "_fresh", None)
+
+    def _draw(self, seed: Any) -> None:
+        """Draw from a seed (or key), the path and the shapes."""
+        own = [v for _, v in _contents(self) if isinstance(v, Parameter)]
+        if own:
+            text = repr((self._path, [p.shape for p in own]))
+            self.draw(random.fold_in(as_key(seed), crc32(text.encode())))
+
+    def _draw_fresh(self, seed: int) -> None:
+        if self._fresh is None or self._is_fresh():
+            self._draw(seed)
+            object.__setattr__(self, "_fresh", self._serials())
+
+    def _is_fresh(self) -> bool:
+        """Whether the parameters are as drawn without a seed, and unused."""
+        return self._fresh is not None and self._fresh == self._serials()
+
+    def _serials(self) -> tuple[int, ...]:
+        own = [v for _, v in _contents(self) if isinstance(v, Parameter)]
+        return tuple(p._node.serial for p in own if p._node is not None)
+
+    # -- printing -----------------------------------------------------------------------------
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        """What the printed form lists below the module."""
+        return [(".".join(p), v) for p, v in _contents(self) if isinstance(v, Module)]
+
+    def __repr__(self) -> str:
+        rows: list[tuple[str, str, int | None]] = []
+        _rows(self, "", 0, rows)
+        wide = max(len(row[0]) for row in rows)
+        wider = max(len(row[1]) for row in rows)
+        lines = [
+            f"{title:{wide}}  {shapes:{wider}}  {'' if count is None else format(count, ',')}"
+            for title, shapes, count in rows
+        ]
+        total = _count(self)
+        return "\n".join([*map(str.rstrip, lines), f"{total:,} parameter{'s' * (total != 1)}"])
+
+
+def _forward(self: Module, *inputs: Any) -> Any:
+    """The value of the module; every subclass defines it."""
+    raise NotImplementedError(
+        f"{type(self).__name__} must define forward(self, x): the value of the module"
+    )
+
+
+Module.forward = _forward
+
+
+def as_key(seed: Any) -> Tensor:
+    """The key of a seed: a whole number, or a key itself."""
+    if hasattr(seed, "__index__") and not getattr(seed, "shape", ()):
+        return random.key(seed)
+    return random.fold_in(seed, 0)  # checks that it is a key
+
+
+# -- finding what a module holds ---------------------------------------------------------------
+
+
+def _contents(module: Module) -> Iterator[tuple[Path, Any]]:
+    """The module's own parameters and the modules directly in it, by path."""
+    marks = module._marks
+    for name, value in vars(module).items():
+        yield from _leaves((name,), value, marks)
+
+
+def _leaves(path: Path, value: Any, marks: dict[Path, Token]) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, (Parameter, Module)) or path in marks:
+        yield path, value
+    elif isinstance(value, (list, tuple)):
+        for k, item in enumerate(value):
+            yield from _leaves((*path, str(k)), item, marks)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves((*path, str(key)), item, marks)
+
+
+def _modules(root: Module) -> list[tuple[Path, Module]]:
+    """The module and all below it, outside first, each once."""
+    found: dict[int, tuple[Path, Module]] = {}
+    stack: list[tuple[Path, Module]] = [((), root)]
+    while stack:
+        path, module = stack.pop()
+        if id(module) in found:
+            continue
+        found[id(module)] = (path, module)
+        below = [(path + p, v) for p, v in _contents(module) if isinstance(v, Module)]
+        stack += reversed(below)
+    return list(found.values())
+
+
+def _parameters(root: Module) -> list[tuple[Path, Any, Token]]:
+    """Path, value and token of every parameter below a module, in order, each once."""
+    found: dict[Token, tuple[Path, Any, Token]] = {}
+    seen: set[int] = set()
+
+    def visit(module: Module, path: Path) -> None:
+        seen.add(id(module))
+        for local, value in _contents(module):
+            token = module._marks.get(local)
+            if token is not None or isinstance(value, Parameter):
+                token = id(value) if token is None else token
+                found.setdefault(token, (path + local, value, token))
+            elif id(value) not in seen:
+                visit(value, path + local)
+
+    visit(root, ())
+    return list(found.values())
+
+
+# -- as a container of arrays ------------------------------------------------------------------
+
+
+class Skeleton:
+    """A module without its arrays: what is needed to build a copy around others."""
+
+    __slots__ = ("module", "names", "tokens")
+
+    def __init__(self, module: Module, names: tuple[str, ...], tokens: tuple[Token, ...]) -> None:
+        self.module, self.names, self.tokens = module, names, tokens
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Skeleton)
+            and type(self.module) is type(other.module)
+            and self.names == other.names
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self.module), self.names))
+
+    def __repr__(self) -> str:
+        return ", ".join(self.names)
+
+
+def _flatten(module: Module) -> tuple[list[Any], Skeleton, tuple[str, ...]]:
+    found = _parameters(module)
+    names = tuple(".".join(path) for path, _, _ in found)
+    return [v for _, v, _ in found], Skeleton(module, names, tuple(t for *_, t in found)), names
+
+
+def _unflatten(skeleton: Any, arrays: Any) -> Module:
+    marks = dict(zip(skeleton.tokens, skeleton.names, strict=True))
+    return _rebuild(skeleton.module, marks, dict(zip(skeleton.tokens, arrays, strict=True)), {})
+
+
+def _rebuild(
+    module: Module, names: dict[Token, str], arrays: dict[Token, Any], made: dict[int, Module]
+) -> Module:
+    """A copy of a module and those below it, with other arrays where its parameters are."""
+    copy: Module = Module.__new__(type(module))
+    made[id(module)] = copy
+    marks: dict[Path, Token] = {}
+    object.__setattr__(copy, "_path", module._path)
+    object.__setattr__(copy, "_marks", marks)
+
+    def fill(path: Path, value: Any) -> Any:
+        token = module._marks.get(path)
+        if token is None and isinstance(value, Parameter):
+            token = id(value)
+        if token is not None:
+            marks[path] = names[token]
+            return arrays[token]
+        if isinstance(value, Module):
+            if id(value) in made:
+                return made[id(value)]
+            return _rebuild(value, names, arrays, made)
+        if isinstance(value, (list, tuple)):
+            items = [fill((*path, str(k)), v) for k, v in enumerate(value)]
+            if isinstance(value, list):
+                return items
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        if isinstance(value, dict):
+            return {k: fill((*path, str(k)), v) for k, v in value.items()}
+        return value
+
+    for name, value in vars(module).items():
+        copy.__dict__[name] = fill((name,), value)
+    return copy
+
+
+# -- printing ----------------------------------------------------------------------------------
+
+
+def _rows(
+    part: Any, label: str, depth: int, rows: list[tuple[str, str, int | None]]
+) -> None:  # fmt: skip
+    """A line for a part and those in it: its name and kind, the shapes of its own parameters."""
+    title = "  " * depth + f"{label} ".lstrip()
+    if not isinstance(part, Module):
+        rows.append((title + getattr(part, "__name__", type(part).__name__), "", None))
+        return
+    own = [(p, v) for p, v in _contents(part) if not isinstance(v, Module)]
+    shapes = ", ".join(f"{'.'.join(p)} {np.shape(v)}" for p, v in own)
+    rows.append((title + type(part).__name__, shapes, _count(part) if own else None))
+    for name, inner in part._parts():
+        _rows(inner, name, depth + 1, rows)
+
+
+def _count(module: Module) -> int:
+    return sum(int(np.prod(np.shape(value))) for value in module.parameters())
