@@ -26,8 +26,8 @@ def train(
         list[str] | None, typer.Option(help="A column to leave out; may be given several times.")
     ] = None,
     hidden: Annotated[
-        str, typer.Option(help="Sizes of the hidden layers, as 256 or 128,64; '' for none.")
-    ] = "256",
+        str, typer.Option(help="Sizes of the hidden layers, as 512 or 128,64; '' for none.")
+    ] = "512",
     activation: Annotated[str, typer.Option(help="relu, tanh, sigmoid, elu, gelu, …")] = "relu",
     loss: Annotated[
         str, typer.Option(help="softmax or hinge for classes, squared for numbers.")
@@ -89,4 +89,4 @@ def _sizes(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.replace(" ", "").split(",") if part)
     except ValueError:
-        raise RunError(f"--hidden takes sizes like 256 or 128,64; received {text!r}") from None
+        raise RunError(f"--hidden takes sizes like 512 or 128,64; received {text!r}") from None

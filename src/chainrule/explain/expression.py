@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, NoReturn
+from unicodedata import normalize
 
 import numpy as np
 
@@ -93,6 +94,7 @@ def evaluate(expression: str, values: Mapping[str, float]) -> tuple[Tensor, dict
     """
     source = _Source(expression)
     names = source.names()
+    values = {normalize("NFKC", name): value for name, value in values.items()}  # as Python does
     _check_values(source, names, values)
     variables = {
         name: variable(np.array(_number(source, name, values[name]), np.float64)) for name in names

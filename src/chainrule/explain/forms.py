@@ -137,15 +137,15 @@ def _is_other(form: Local, i: int, operands: Sequence[Any]) -> bool:
 def selects(node: Node, forms: Sequence[Local], operands: Sequence[Any]) -> bool:
     """Whether each output entry is one chosen entry of the inputs, whatever the values are.
 
-    Looked for at values that are all different: there the partials of a selection are a single 1
-    and else 0, and another order of the values has another choice.
+    Looked for at values that are all different, in two orders: there the partials of a selection
+    are a single 1 and else 0.
     """
     if isinstance(node.primitive, Elementwise) and len(operands) > 1:
         if not all(isinstance(f, Diagonal) for f in forms):
             return False
         first, second = (_partials(node, len(operands), step) for step in (1, -1))
         one_hot = [0.0] * (len(operands) - 1) + [1.0]
-        return sorted(first) == sorted(second) == one_hot and first != second
+        return sorted(first) == sorted(second) == one_hot
     return len(operands) == 1 and isinstance(forms[0], Product) and _picks(node, operands[0])
 
 

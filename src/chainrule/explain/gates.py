@@ -22,7 +22,7 @@ from ..errors import DTypeError, GradientError
 from ..ops.tensor import Tensor
 from .forms import is_float, local_of, numbers_of, operands_of, word
 from .names import Names, Naming
-from .numbers import array
+from .numbers import array, number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -93,8 +93,6 @@ class Explanation:
         """The cells of the table, under `HEADER`; a gate takes a row for each of its inputs."""
 
         def write(x: float) -> str:
-            from .numbers import number
-
             return number(x, digits)
 
         result: list[tuple[str, ...]] = []
@@ -340,8 +338,13 @@ def text(result: Tensor, names: Names | None = None, digits: int = 4) -> str:
     >>> import chainrule as cr
     >>> x = cr.tensor(3.0)
     >>> print(text(x * x + x))
-    gate       value       gradient             does  input  local  downstream
-    ...
+    gate       value       gradient  does             input  local  downstream
+    ─────────  ─────  ─────────────  ───────────────  ─────  ─────  ──────────
+    x              3  3 + 3 + 1 = 7  adds 3 branches
+    q = x * x      9              1  switches         x          3           3
+                                                      x          3           3
+    f = q + x     12              1  distributes      q          1           1
+                                                      x          1           1
     """
     return examine(result, names).text(digits)
 

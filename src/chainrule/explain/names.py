@@ -93,4 +93,8 @@ def _from_caller() -> Names:
         if frame.f_back is None:
             return {}
         frame = frame.f_back
-    return {name: value for name, value in frame.f_locals.items() if not name.startswith("_")}
+    return {
+        name: value
+        for name, value in frame.f_locals.items()
+        if name.isidentifier() and not name.startswith("_")
+    }

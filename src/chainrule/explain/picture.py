@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
@@ -220,7 +220,8 @@ class _Drawing:
             box = max((i.box for i in items), default=0.0)
             self.stubs.append(x + entry + box)
             x = self.stubs[-1] + max((i.stub for i in items), default=0.0)
-        self.width = x + 26 + _width(self.explanation.name, FONT) + MARGIN
+        note = _width(" above, ".join(self._note()), SMALL)
+        self.width = max(x + 26 + _width(self.explanation.name, FONT), MARGIN + note) + MARGIN
 
     def _gap(self, layer: list[Vertex]) -> float:
         """Room for the curves into a layer: more if they are steep."""
@@ -247,12 +248,11 @@ class _Drawing:
         ]
         parts += [self._wire(v) for layer in self.layers for v in layer]
         parts += [self._item(v) for v in self.vertices]
-        scalar = np.size(self.explanation.value) == 1
-        of = name if scalar else f"the sum of {name}"
+        above, below, rest = map(escape, self._note())
         parts.append(
             f'<text class="cr-note" x="{MARGIN:g}" y="{height - 14}" font-size="{SMALL}">'
-            f'<tspan class="cr-value">value</tspan> above, <tspan class="cr-grad">gradient of '
-            f"{of}</tspan> below each wire</text>"
+            f'<tspan class="cr-value">{above}</tspan> above, <tspan class="cr-grad">{below}</tspan>'
+            f" {rest}</text>"
         )
         return "\n".join([*parts, "</svg>"])
 
@@ -261,6 +261,12 @@ class _Drawing:
         lines = [f"{v.name} = {array(v.value)}, gradient {array(v.gradient)}" for v in e.variables]
         lines += [describe(g) for g in e.gates[:40]]
         return ". ".join(lines) + "."
+
+    def _note(self) -> tuple[str, str, str]:
+        """What the two colours mean, in three parts."""
+        name = self.explanation.name
+        of = name if np.size(self.explanation.value) == 1 else f"the sum of {name}"
+        return "value", f"gradient of {of}", "below each wire"
 
     def _y(self, vertex: Vertex) -> float:
         return vertex.y + MARGIN
@@ -387,6 +393,11 @@ def _writer(explanation: Explanation) -> Callable[[float], str]:
             v is not None for v in values
         )
     return number if whole else fixed
+
+
+def escape(text: str) -> str:
+    """Text as it may stand in XML: control characters, which XML has no way to write, become □."""
+    return escape_html("".join(c if c.isprintable() else "□" for c in text))
 
 
 def _width(text: str, size: float) -> float:

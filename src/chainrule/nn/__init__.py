@@ -14,9 +14,15 @@ from .activations import elu, gelu, leaky_relu, maxout, silu
 from .init import he_normal, he_uniform, xavier_normal, xavier_uniform
 from .layers import Linear, Sequential
 from .losses import (
-    accuracy, binary_hinge, hinge, l1_penalty, l2_penalty, mean_squared_error,
-    softmax_cross_entropy, summed_squared_error,
-)  # fmt: skip
+    accuracy,
+    binary_hinge,
+    hinge,
+    l1_penalty,
+    l2_penalty,
+    mean_squared_error,
+    softmax_cross_entropy,
+    summed_squared_error,
+)
 from .module import Module
 
 __all__ = [

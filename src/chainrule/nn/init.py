@@ -31,16 +31,18 @@ def _fans(shape: Shape, fans: tuple[int, int] | None) -> tuple[int, int]:
     return result
 
 
-def _key(key: Any) -> Any:
-    return random.key(key) if hasattr(key, "__index__") and not getattr(key, "shape", ()) else key
+def as_key(seed: Any) -> Any:
+    """The key of a seed: a whole number, or a key itself."""
+    whole = hasattr(seed, "__index__") and not getattr(seed, "shape", ())
+    return random.key(seed) if whole else seed
 
 
 def _uniform(key: Any, shape: Shape, dtype: Any, bound: float) -> Tensor:
-    return random.uniform(_key(key), shape, low=-bound, high=bound, dtype=dtype)
+    return random.uniform(as_key(key), shape, low=-bound, high=bound, dtype=dtype)
 
 
 def _normal(key: Any, shape: Shape, dtype: Any, std: float) -> Tensor:
-    return random.normal(_key(key), shape, std=std, dtype=dtype)
+    return random.normal(as_key(key), shape, std=std, dtype=dtype)
 
 
 def xavier_uniform(
@@ -126,6 +128,6 @@ def ones(key: Any, shape: Shape, dtype: Any = float32) -> Tensor:
 
 
 __all__ = [
-    "Initializer", "he_normal", "he_uniform", "normal", "ones", "xavier_normal", "xavier_uniform",
-    "zeros",
+    "Initializer", "as_key", "he_normal", "he_uniform", "normal", "ones", "xavier_normal",
+    "xavier_uniform", "zeros",
 ]  # fmt: skip

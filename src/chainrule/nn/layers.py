@@ -96,22 +96,22 @@ class Sequential(Module):
 
     def forward(self, x: Any, training: bool = False) -> Any:
         """Each layer on what the one before it gave."""
-        for layer in vars(self).values():
+        for layer in self:
             x = layer(x, training=training) if isinstance(layer, Module) else layer(x)
         return x
 
     def __len__(self) -> int:
-        return len(vars(self))
+        return sum(map(str.isdigit, vars(self)))
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(list(vars(self).values()))
+        return iter([layer for name, layer in vars(self).items() if name.isdigit()])
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
     @overload
     def __getitem__(self, index: slice) -> Sequential: ...
     def __getitem__(self, index: int | slice) -> Any:
-        layers = list(vars(self).values())
+        layers = list(self)
         if isinstance(index, slice):
             part = Module.__new__(Sequential)  # not adopted: layers keep names and numbers
             vars(part).update((str(k), layer) for k, layer in enumerate(layers[index]))
@@ -122,7 +122,7 @@ class Sequential(Module):
             raise AxisError(f"layer {index} is out of range: there are {len(layers)}") from None
 
     def _parts(self) -> list[tuple[str, Any]]:
-        return list(vars(self).items())
+        return [(str(k), layer) for k, layer in enumerate(self)]
 
 
 __all__ = ["Linear", "Sequential"]

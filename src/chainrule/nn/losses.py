@@ -14,9 +14,22 @@ import numpy as np
 from ..core.types import FLOATS
 from ..errors import DataError, DTypeError, ShapeError, UnsupportedError
 from ..ops import (
-    abs, arange, astype, equal, exp, expand_dims, log, log_softmax, logical_and, mean, relu,
-    reshape, stop_gradient, sum, where,
-)  # fmt: skip
+    abs,
+    arange,
+    astype,
+    equal,
+    exp,
+    expand_dims,
+    log,
+    log_softmax,
+    logical_and,
+    mean,
+    relu,
+    reshape,
+    stop_gradient,
+    sum,
+    where,
+)
 from ..ops import max as _max
 from ..ops.dispatch import to_tensor
 from ..ops.tensor import ArrayLike, Tensor
@@ -36,10 +49,10 @@ def _reduce(values: Tensor, reduction: str) -> Tensor:
 
 
 def _floating(x: ArrayLike, what: str) -> Tensor:
-    x = to_tensor(x)
-    if x.dtype.char not in FLOATS:
-        raise DTypeError(f"{what} must be floats, received {x.dtype}")
-    return x
+    t = to_tensor(x)
+    if t.dtype.char not in FLOATS:
+        raise DTypeError(f"{what} must be floats, received {t.dtype}")
+    return t
 
 
 def _first_bad(bad: Any) -> tuple[Any, str]:
@@ -188,7 +201,7 @@ def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     z, y = to_tensor(logits).detach(), to_tensor(labels)
     _chosen(z, y)
-    return float(mean(equal(z.argmax(axis=-1), y)))  # type: ignore[attr-defined]
+    return float(mean(equal(z.argmax(axis=-1), y)))
 
 
 # -- numbers ------------------------------------------------------------------------------------

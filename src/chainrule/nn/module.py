@@ -18,18 +18,20 @@ from ..core.context import CONTEXT, Context
 from ..errors import MutationError
 from ..ops import random
 from ..ops.tensor import Parameter, Tensor
+from .init import as_key
 
 Path = tuple[str, ...]
 Token = Any  # what one parameter is known by, wherever it stands
+_register: Any = optree.register_pytree_node  # typed for collections only
 
 
 class Module:
     """y = forward(x): a function with Parameters of its own. Subclass it and define `forward`.
 
     Parameters are found by attribute: Parameters, other Modules, and lists, tuples and dicts of
-    these, nested at will. Each is named by its path, such as "0.weight". One that stands in two
-    places (tied) counts once. Calling the module calls `forward`, and hands `training=` on if
-    `forward` takes it.
+    these, nested at will. Each is named by its path, such as "0.weight", when the attribute is
+    set. One that stands in two places (tied) counts once. Calling the module calls `forward`, and
+    hands `training=` on if `forward` takes it.
 
     >>> import chainrule as cr
     >>> class Net(cr.nn.Module):
@@ -66,7 +68,7 @@ class Module:
             p.name == "training" or p.kind is p.VAR_KEYWORD
             for p in inspect.signature(cls.forward).parameters.values()
         )
-        optree.register_pytree_node(cls, _flatten, _unflatten, namespace="chainrule")
+        _register(cls, _flatten, _unflatten, namespace="chainrule")
 
     # -- calling ------------------------------------------------------------------------------
 
@@ -103,15 +105,14 @@ class Module:
             parameter.grad = None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        old = self.__dict__.get(name)
-        if isinstance(old, Parameter) and isinstance(value, (Tensor, np.ndarray)):
-            if not isinstance(value, Parameter):
-                raise MutationError(
-                    f"{type(self).__name__}.{name} is a Parameter: give it a new value with "
-                    f"{name}.assign(value), or put a new cr.Parameter in its place"
-                )
+        loses = isinstance(value, (Tensor, np.ndarray)) and not isinstance(value, Parameter)
+        if loses and isinstance(self.__dict__.get(name), Parameter):
+            raise MutationError(
+                f"{type(self).__name__}.{name} is a Parameter: give it a new value with "
+                f"{name}.assign(value), or put a new cr.Parameter in its place"
+            )
         object.__setattr__(self, name, value)
-        if not name.startswith("_"):
+        if name in self.__dict__:
             self._adopt(name)
 
     def _adopt(self, name: str) -> None:
@@ -124,8 +125,9 @@ class Module:
             for below, module in _modules(value):
                 object.__setattr__(module, "_path", path + below)
                 module._name_own()
-                if module._fresh is not None:
-                    module._draw_fresh(0)
+                if module._is_fresh():
+                    module._draw(0)
+                    object.__setattr__(module, "_fresh", module._serials())
 
     def _name_own(self) -> None:
         for local, value in _contents(self):
@@ -155,14 +157,11 @@ class Module:
         >>> bool((a[0].weight == b[0].weight).all()), bool((a[0].weight == a[1].weight).any())
         (True, False)
         """
-        inside = [module for _, module in _modules(self) if module is not self]
-        if seed is None:
-            self._draw_fresh(0)
-            return
-        for module in (self, *inside):
-            if module is self or module._is_fresh():
-                module._draw(seed)
-                object.__setattr__(module, "_fresh", None)
+        for _, module in _modules(self):
+            if module is not self and not module._is_fresh():
+                continue
+            module._draw(0 if seed is None else seed)
+            object.__setattr__(module, "_fresh", module._serials() if seed is None else None)
 
     def _draw(self, seed: Any) -> None:
         """Draw from a seed (or key), the path and the shapes."""
@@ -170,11 +169,6 @@ class Module:
         if own:
             text = repr((self._path, [p.shape for p in own]))
             self.draw(random.fold_in(as_key(seed), crc32(text.encode())))
-
-    def _draw_fresh(self, seed: int) -> None:
-        if self._fresh is None or self._is_fresh():
-            self._draw(seed)
-            object.__setattr__(self, "_fresh", self._serials())
 
     def _is_fresh(self) -> bool:
         """Whether the parameters are as drawn without a seed, and unused."""
@@ -211,13 +205,6 @@ def _forward(self: Module, *inputs: Any) -> Any:
 
 
 Module.forward = _forward
-
-
-def as_key(seed: Any) -> Tensor:
-    """The key of a seed: a whole number, or a key itself."""
-    if hasattr(seed, "__index__") and not getattr(seed, "shape", ()):
-        return random.key(seed)
-    return random.fold_in(seed, 0)  # checks that it is a key
 
 
 # -- finding what a module holds ---------------------------------------------------------------
@@ -348,9 +335,7 @@ def _rebuild(
 # -- printing ----------------------------------------------------------------------------------
 
 
-def _rows(
-    part: Any, label: str, depth: int, rows: list[tuple[str, str, int | None]]
-) -> None:  # fmt: skip
+def _rows(part: Any, label: str, depth: int, rows: list[tuple[str, str, int | None]]) -> None:
     """A line for a part and those in it: its name and kind, the shapes of its own parameters."""
     title = "  " * depth + f"{label} ".lstrip()
     if not isinstance(part, Module):

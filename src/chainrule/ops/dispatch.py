@@ -8,6 +8,7 @@ itself inserts (broadcast with its transpose sum, cast) are defined here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from weakref import ref
 
@@ -19,14 +20,7 @@ from ..core.local import ZERO, Local
 from ..core.node import Node, caller
 from ..core.primitive import ITEM, Array, Elementwise, LinearGate, Params, Primitive
 from ..core.types import (
-    FLOATS,
-    ArrayType,
-    Shape,
-    as_dtype,
-    broadcast_shapes,
-    float32,
-    promote,
-    to_float,
+    FLOATS, ArrayType, Shape, as_dtype, broadcast_shapes, float32, promote, size_of,
 )  # fmt: skip
 from ..errors import DTypeError, TraceError
 from .tensor import ArrayLike, Tensor, as_array, constant
@@ -43,7 +37,12 @@ class Broadcast(LinearGate):
     name = "broadcast"
 
     def forward(self, x: Array, *, map: Any) -> Array:
-        return np.broadcast_to(x.reshape(map.alignment), map.out_shape)
+        x = x.reshape(map.alignment)
+        if size_of(map.out_shape) > 4096:
+            return np.broadcast_to(x, map.out_shape)
+        out = np.empty(map.out_shape, x.dtype)  # a small copy is made quicker than a view
+        out[...] = x
+        return out
 
 
 class Sum(LinearGate):
@@ -56,10 +55,15 @@ class Sum(LinearGate):
         out: Array
         if summed == (0,) and x.ndim == 2 and x.size < 2**16 and x.dtype.char in FLOATS:
             # a small sum over rows (the gradient of a bias) is four times quicker as a product
-            out = np.ones(x.shape[0], x.dtype).dot(x)
+            out = _ones(x.shape[0], x.dtype.char).dot(x)
         else:
             out = np.add.reduce(x, summed, x.dtype)  # without it small integers grow
         return out if out.shape == map.out_shape else out.reshape(map.out_shape)
+
+
+@lru_cache(maxsize=64)
+def _ones(n: int, dtype: str) -> Array:
+    return np.ones(n, dtype)
 
 
 class Cast(Elementwise):

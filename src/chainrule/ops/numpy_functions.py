@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,7 @@ OWN: dict[str, Any] = {
 }
 
 
+@lru_cache(maxsize=512)
 def counterpart(name: str) -> Any:
     """The function here that a NumPy function of this name means; None if there is none."""
     if name in OWN:

@@ -332,7 +332,15 @@ class Tensor:
         if trace is not None:
             trace.assign(self, value)
             return
-        new = np.array(value._value if isinstance(value, Tensor) else value, self.dtype)
+        if (
+            isinstance(value, Tensor)
+            and value._node is not None
+            and value._value.base is None
+            and value.dtype == self.dtype
+        ):
+            new = value._value  # computed, so nobody writes to it: no copy is needed
+        else:
+            new = np.array(value._value if isinstance(value, Tensor) else value, self.dtype)
         if new.shape != self.shape:
             raise ShapeError(
                 f"assign cannot change the shape: the variable has {self.shape}, "

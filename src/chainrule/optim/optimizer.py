@@ -203,7 +203,7 @@ def _checked(name: str, value: Any) -> Any:
         return value
     limit = LIMITS.get(name, math.inf)
     try:
-        number = float(value)
+        number = float("" if isinstance(value, str) else value)
     except (TypeError, ValueError):
         raise DTypeError(f"{name} must be a number, received {value!r:.60}") from None
     if not 0 <= number < limit:

@@ -164,7 +164,7 @@ class Adam(Optimizer):
         )
 
     @staticmethod
-    def coefficients(  # type: ignore[override]
+    def coefficients(
         t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any
     ) -> tuple[Any, ...]:
         root = (1 - beta2**t) ** 0.5
@@ -201,7 +201,7 @@ class AdamW(Adam):
         super().__init__(parameters, lr, beta1, beta2, eps=eps, weight_decay=weight_decay)
 
     @staticmethod
-    def coefficients(  # type: ignore[override]
+    def coefficients(
         t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any
     ) -> tuple[Any, ...]:
         root = (1 - beta2**t) ** 0.5

@@ -39,7 +39,7 @@ OPTIMIZERS: dict[str, Any] = {
 class Options:
     """The settings of a training job; run.json keeps them all."""
 
-    hidden: tuple[int, ...] = (256,)
+    hidden: tuple[int, ...] = (512,)
     activation: str = "relu"
     loss: str = "auto"
     optimizer: str = "adam"
