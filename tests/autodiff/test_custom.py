@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.core.types import ArrayType
 from chainrule.errors import CheckError, GateError, GradientError
+from chainrule.ops.tracing import trace
 
 X, Y = np.array([1.0, 2.0, 3.0]), np.array([0.5, -1.0, 2.0])
 
@@ -215,6 +217,40 @@ def test_second_derivatives_of_a_numpy_gate_say_to_write_a_tensor_gate():
         cr.hvp(total)(X, X)
     with pytest.raises(GradientError, match=message):
         cr.grad(lambda x: cr.jvp(total, (x,), (X,))[1])(X)
+
+
+def test_a_numpy_gate_beside_an_outer_variable():
+    """The gradient is recorded, since it depends on w; only what goes through the gate twice ends."""
+    w = cr.tensor(2.0)
+    for derivative in (
+        cr.grad(lambda x: (w * Multiply()(x, Y)).sum()),
+        lambda x: cr.jvp(lambda v: w * Multiply()(v, Y), (x,), (np.ones(3),))[1],
+    ):
+        result = derivative(X)
+        np.testing.assert_allclose(np.asarray(result), 2 * Y)
+    with pytest.raises(GradientError, match="only a first derivative"):
+        cr.grad(lambda x: (w * Multiply()(x, Y)).sum())(X).sum().backward()
+    # backward, the first derivative, goes through
+    cr.jvp(lambda v: w * v, (X,), (np.ones(3),))[1].sum().backward()
+    assert float(w.grad) == 3
+
+
+def test_vmap_and_traces_of_the_gradient_of_a_numpy_gate():
+    rows = np.stack([X, Y])
+    gradient = cr.grad(lambda x: (Multiply()(x, x) * x).sum())
+    np.testing.assert_allclose(np.asarray(cr.vmap(gradient)(rows)), 3 * rows**2)
+    moved = cr.vmap(lambda x: cr.jvp(lambda v: Multiply()(v, v), (x,), (x,))[1])(rows)
+    np.testing.assert_allclose(np.asarray(moved), 2 * rows**2)
+    graph, _ = trace(gradient, [ArrayType((3,), np.dtype("float64"))])
+    for x in (X, Y):
+        np.testing.assert_allclose(graph.verify().evaluate(x)[0], 3 * x**2)
+
+
+def test_upstreams_of_several_outputs_that_depend_on_a_variable():
+    u = cr.tensor(Y)
+    _, pull = cr.vjp(SinCos(), X)
+    pull((u, u * 2))[0].sum().backward()
+    np.testing.assert_allclose(np.asarray(u.grad), np.cos(X) - 2 * np.sin(X))
 
 
 def test_check_gradients_finds_a_wrong_gate():

@@ -30,6 +30,7 @@ from tests.ops.samples import (
 )  # fmt: skip
 
 EXCLUDED = {
+    "Derived": "a derivative of a user's gate; tests/autodiff/test_custom.py",
     "Custom": "the wrapper around a user's gate; tests/autodiff/test_custom.py",
     "CustomTensor": "the wrapper around a user's TensorGate; tests/autodiff/test_custom.py",
 }

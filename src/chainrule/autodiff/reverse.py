@@ -17,7 +17,7 @@ from ..core import bare
 from ..core.context import CONTEXT, context
 from ..core.node import Node, topological
 from ..core.primitive import ITEM, LINK
-from ..core.types import FLOATS
+from ..core.types import FLOATS, TupleType
 from ..errors import DTypeError, GradientError, ShapeError
 from ..ops.dispatch import bind, to_tensor
 from ..ops.tensor import ArrayLike, Parameter, Tensor, constant, variable, variable_value
@@ -96,9 +96,21 @@ def pull_back(
 
 
 def handles_of(node: Node) -> tuple[list[Any], Any]:
-    """The inputs and the output of a node as Tensors (a tuple of arrays for several outputs)."""
+    """The inputs and the output of a node as Tensors (a tuple of them for several outputs)."""
     operands = [handle_of(x) if x.__class__ is Node else x for x in node.inputs]
-    return operands, node.data if isinstance(node.data, tuple) else handle_of(node)
+    if isinstance(node.type, TupleType):
+        return operands, tuple(_item_of(node, k) for k in range(len(node.type.items)))
+    return operands, handle_of(node)
+
+
+def _item_of(node: Node, index: int) -> Tensor:
+    """One output of a gate with several, as a Tensor that depends on the gate."""
+    data = None if node.data is None else node.data[index]
+    item = Node(ITEM, (node,), {"index": index}, data, node.type.items[index], node.where)  # type: ignore[attr-defined]
+    trace = CONTEXT.get().trace
+    if trace is not None and node in trace.own:
+        trace.own.add(item)
+    return handle_of(item)
 
 
 def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:

@@ -240,8 +240,9 @@ def _zeros(node: Node) -> Any:
 
 def _inputs(node: Node, upstream: Any, naming: Naming) -> tuple[InputRecord, ...]:
     """The inputs of a gate, with local and downstream for those that have a gradient."""
+    assert node.primitive is not None
     operands = operands_of(node)
-    joint = _pull(node, operands, upstream) if node.primitive.joint else None  # type: ignore[union-attr]
+    joint = _pull(node, operands, upstream) if node.primitive.joint else None
     result = []
     for i, x in enumerate(node.inputs):
         if not isinstance(x, Node):

@@ -99,7 +99,8 @@ class Custom(Primitive):
         self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params
     ) -> list[Any]:
         if xp.apply is bind:
-            raise GradientError(self.only_first())
+            ups = tuple(upstream) if isinstance(upstream, (tuple, list)) else (upstream,)
+            return list(bind(Derived(self), (*ups, *inputs), {"count": len(ups), "index": None}))
         return [
             None if g is None else np.asarray(g, x.dtype)
             for g, x in zip(self.gradients(upstream, inputs), inputs, strict=True)
@@ -158,35 +159,81 @@ class Opaque(Local):
         return primitive.pull_all(xp, upstream, self.out, self.inputs, {})[self.index]
 
     def push(self, xp: Any, tangent: Any, /) -> Any:
+        several = isinstance(self.out, tuple)
+        outs = self.out if several else (self.out,)
         if isinstance(self.primitive, CustomTensor):
             moved = self.primitive.push(self.index, tangent, self.out, self.inputs)
+            moved = moved if several else (moved,)
+            if xp.apply is not bind:
+                moved = tuple(np.asarray(m._value) for m in moved)
         else:
-            moved = push_by_pulling(self, tangent)
-        if xp.apply is bind:
-            return moved
-        bare = [np.asarray(m._value) for m in (moved if isinstance(moved, tuple) else (moved,))]
-        return tuple(bare) if isinstance(moved, tuple) else bare[0]
+            params = {"count": 1 + len(outs), "index": self.index}
+            moved = xp.apply(Derived(self.primitive), (tangent, *outs, *self.inputs), params)
+        return moved if several else moved[0]
 
 
-def push_by_pulling(local: Opaque, tangent: Any) -> Any:
+class Derived(Primitive):
+    """A derivative of a gate in plain NumPy, which has no derivative itself.
+
+    Of (upstreams, inputs) the gradient by each input; with `index`, of (tangent, outputs, inputs)
+    how each output moves with that input. `count` says how many come before the inputs.
+    """
+
+    joint = True
+
+    def __init__(self, custom: Custom) -> None:
+        self.custom, self.name = custom, f"{custom.name}.backward"
+
+    def forward(self, *arrays: Array, count: int, index: int | None) -> Any:
+        before, inputs = arrays[:count], arrays[count:]
+        if index is not None:
+            return push_by_pulling(self.custom, index, before[0], before[1:], inputs)
+        return tuple(
+            np.zeros_like(x) if g is None else np.asarray(g, x.dtype)
+            for g, x in zip(self.custom.gradients(before, inputs), inputs, strict=True)
+        )
+
+    def type(self, *types: ArrayType, **params: Any) -> TupleType:
+        count = params["count"]
+        return TupleType(types[count:] if params["index"] is None else types[1:count])
+
+    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
+        raise GradientError(self.custom.only_first())
+
+    def pull_all(
+        self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params
+    ) -> list[Any]:
+        raise GradientError(self.custom.only_first())
+
+    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
+              params: Params) -> Any:  # fmt: skip
+        rows = []
+        for k in range(n):
+            row = [x[k] if b else x for x, b in zip(inputs, batched, strict=True)]
+            gate = copy.copy(self.custom.gate)
+            gate.forward(*(np.asarray(to_tensor(x)._value) for x in row[params["count"] :]))
+            rows.append(bind(Derived(type(self.custom)(gate)), tuple(row), params))
+        return tuple(stack(parts) for parts in zip(*rows, strict=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Derived, (self.custom,))
+
+
+def push_by_pulling(
+    custom: Custom, index: int, tangent: Array, outs: Sequence[Array], inputs: Sequence[Array]
+) -> tuple[Array, ...]:
     """L × tangent entry by entry: pull each unit upstream, and take its product with the tangent."""
-    if isinstance(tangent, Tensor) and not tangent.is_constant:
-        raise GradientError(local.primitive.only_first())
-    values = [x._value if isinstance(x, Tensor) else np.asarray(x) for x in local.inputs]
-    outs = local.out if isinstance(local.out, tuple) else (local.out,)
-    shapes = [np.asarray(o) for o in outs]
-    direction = np.asarray(tangent)
     results = []
-    for k, out in enumerate(shapes):
-        moved = np.zeros(out.shape, direction.dtype)
+    for k, out in enumerate(outs):
+        moved = np.zeros(out.shape, tangent.dtype)
         for place in np.ndindex(out.shape):
-            units = [np.zeros_like(o) for o in shapes]
+            units = [np.zeros_like(o) for o in outs]
             units[k][place] = 1
-            gradient = local.primitive.gradients(units, values)[local.index]
+            gradient = custom.gradients(units, inputs)[index]
             if gradient is not None:
-                moved[place] = (np.asarray(gradient) * direction).sum()
-        results.append(constant(moved))
-    return tuple(results) if isinstance(local.out, tuple) else results[0]
+                moved[place] = (np.asarray(gradient) * tangent).sum()
+        results.append(moved)
+    return tuple(results)
 
 
 class TensorGate(Gate):
@@ -223,10 +270,10 @@ class CustomTensor(Custom):
     def pull_all(
         self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params
     ) -> list[Any]:
-        bare = not any(isinstance(x, Tensor) for x in (upstream, *inputs))
         tensors = [x if isinstance(x, Tensor) else constant(np.asarray(x)) for x in inputs]
         outs = out if isinstance(out, tuple) else (out,)
         ups = upstream if isinstance(upstream, (tuple, list)) else (upstream,)
+        bare = not any(isinstance(x, Tensor) for x in (*ups, *inputs))
         ups = [to_tensor(u) for u in ups]
         whole: Any = tuple(to_tensor(o) for o in outs)
         if not isinstance(out, tuple):

@@ -21,6 +21,7 @@ from ..core.node import Node, caller
 from ..core.primitive import ITEM, Array, Elementwise, LinearGate, Params, Primitive
 from ..core.types import (
     FLOATS, ArrayType, Shape, as_dtype, broadcast_shapes, float32, promote, size_of,
+    to_float,
 )  # fmt: skip
 from ..errors import DTypeError, TraceError
 from .tensor import ArrayLike, Tensor, as_array, constant
@@ -247,6 +248,9 @@ def elementwise(primitive: Elementwise, *operands: ArrayLike) -> Tensor:
         out = primitive.forward(*values)
     except ValueError:
         broadcast_shapes(*(np.shape(v) for v in values))  # says it with both shapes, if that is it
+        raise
+    except TypeError:
+        unify(primitive, operands)  # says it in words, if it is a dtype that the gate does not take
         raise
     if out.__class__ is not ndarray:
         out = np.asarray(out)

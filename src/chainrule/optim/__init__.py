@@ -15,7 +15,7 @@
 from .optimizer import Group, Optimizer, groups
 from .rules import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSProp
 
-__all__ = [
-    "SGD", "AdaGrad", "Adam", "AdamW", "Group", "Momentum", "Nesterov", "Optimizer", "RMSProp",
+__all__ = [  # noqa: RUF022 - in the order of sorted()
+    "AdaGrad", "Adam", "AdamW", "Group", "Momentum", "Nesterov", "Optimizer", "RMSProp", "SGD",
     "groups",
 ]  # fmt: skip

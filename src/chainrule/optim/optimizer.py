@@ -13,7 +13,7 @@ from ..core.types import float64
 from ..errors import DataError, DTypeError, GradientError, ShapeError
 from ..nn.module import Module
 from ..ops.tensor import Parameter, Tensor, variable
-from .update import Coefficients, Rule, update
+from .update import Rule, update
 
 
 class Number:
@@ -46,14 +46,23 @@ class Optimizer:
     `parameters` is a Module, a list of Parameters, or a list of groups: dicts with "parameters"
     and with numbers of their own, such as {"parameters": […], "lr": 0.1, "weight_decay": 0.0}.
     All that lasts is a variable: the numbers, the slots (one array for each parameter and name in
-    `slots`, at first 0) and, if there are `coefficients`, each parameter's count of steps.
+    `slots`, at first 0) and, if it is `counted`, each parameter's number of steps.
+
+    An optimizer is a subclass with a pure function rule(xp, p, g, *slots, *coefficients) that
+    returns the new p and slots, computed with operators and functions of xp. The coefficients are
+    its numbers, unless it defines coefficients(t, *numbers), t the number of the step if counted.
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
+    counted: ClassVar[bool] = False
     rule: Rule
-    coefficients: ClassVar[Coefficients | None] = None
     lr = Number()
     weight_decay = Number()
+
+    @staticmethod
+    def coefficients(t: Any, *numbers: Any) -> tuple[Any, ...]:
+        """The scalars that the rule takes; here the numbers themselves."""
+        return numbers
 
     def __init__(self, parameters: Any, **numbers: Any) -> None:
         self._numbers = {name: _number(name, value) for name, value in numbers.items()}
@@ -93,7 +102,7 @@ class Optimizer:
             found,
             {**self._numbers, **own},
             [[variable(np.zeros(p.shape, p.dtype)) for _ in self.slots] for p in found],
-            [variable(np.zeros((), float64)) for _ in found] if self.coefficients else None,
+            [variable(np.zeros((), float64)) for _ in found] if self.counted else None,
         )
 
     @property

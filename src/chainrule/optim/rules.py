@@ -130,11 +130,16 @@ class RMSProp(Optimizer):
         super().__init__(parameters, lr=lr, decay=decay, eps=eps, weight_decay=weight_decay)
 
     @staticmethod
+    def coefficients(t: Any, *numbers: Any) -> tuple[Any, ...]:
+        lr, decay, eps, weight_decay = numbers
+        return lr, 1 - decay, eps, weight_decay
+
+    @staticmethod
     def rule(
-        xp: Any, p: Any, g: Any, s: Any, lr: Any, decay: Any, eps: Any, weight_decay: Any
+        xp: Any, p: Any, g: Any, s: Any, lr: Any, gain: Any, eps: Any, weight_decay: Any
     ) -> tuple[Any, ...]:
         g = decayed(g, p, weight_decay)
-        s = decay * s + (1 - decay) * (g * g)
+        s = s + gain * (g * g - s)
         return p - lr * g / (xp.sqrt(s) + eps), s
 
 
@@ -153,6 +158,7 @@ class Adam(Optimizer):
     """
 
     slots = ("mean", "squares")
+    counted = True
     beta1, beta2, eps = Number(), Number(), Number()
 
     def __init__(
@@ -164,20 +170,19 @@ class Adam(Optimizer):
         )
 
     @staticmethod
-    def coefficients(
-        t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any
-    ) -> tuple[Any, ...]:
+    def coefficients(t: Any, *numbers: Any) -> tuple[Any, ...]:
+        lr, beta1, beta2, eps, weight_decay = numbers
         root = (1 - beta2**t) ** 0.5
-        return lr * root / (1 - beta1**t), 1 - beta1, beta2, eps * root, weight_decay
+        return lr * root / (1 - beta1**t), 1 - beta1, 1 - beta2, eps * root, weight_decay
 
     @staticmethod
     def rule(
-        xp: Any, p: Any, g: Any, m: Any, s: Any, rate: Any, gain: Any, beta2: Any, eps: Any,
+        xp: Any, p: Any, g: Any, m: Any, s: Any, rate: Any, gain1: Any, gain2: Any, eps: Any,
         weight_decay: Any,
     ) -> tuple[Any, ...]:  # fmt: skip
         g = decayed(g, p, weight_decay)
-        m = m + gain * (g - m)
-        s = beta2 * s + (1 - beta2) * (g * g)
+        m = m + gain1 * (g - m)
+        s = s + gain2 * (g * g - s)
         return p - rate * (m / (xp.sqrt(s) + eps)), m, s
 
 
@@ -201,18 +206,17 @@ class AdamW(Adam):
         super().__init__(parameters, lr, beta1, beta2, eps=eps, weight_decay=weight_decay)
 
     @staticmethod
-    def coefficients(
-        t: Any, lr: Any, beta1: Any, beta2: Any, eps: Any, weight_decay: Any
-    ) -> tuple[Any, ...]:
+    def coefficients(t: Any, *numbers: Any) -> tuple[Any, ...]:
+        lr, beta1, beta2, eps, weight_decay = numbers
         root = (1 - beta2**t) ** 0.5
-        return lr * root / (1 - beta1**t), 1 - beta1, beta2, eps * root, 1 - lr * weight_decay
+        return lr * root / (1 - beta1**t), 1 - beta1, 1 - beta2, eps * root, 1 - lr * weight_decay
 
     @staticmethod
     def rule(
-        xp: Any, p: Any, g: Any, m: Any, s: Any, rate: Any, gain: Any, beta2: Any, eps: Any,
+        xp: Any, p: Any, g: Any, m: Any, s: Any, rate: Any, gain1: Any, gain2: Any, eps: Any,
         shrink: Any,
     ) -> tuple[Any, ...]:  # fmt: skip
-        p, m, s = Adam.rule(xp, shrink * p, g, m, s, rate, gain, beta2, eps, 0.0)
+        p, m, s = Adam.rule(xp, shrink * p, g, m, s, rate, gain1, gain2, eps, 0.0)
         return p, m, s
 
 

@@ -22,7 +22,7 @@ ndarray = np.ndarray
 Rule = Callable[..., tuple[Any, ...]]
 """rule(xp, p, g, *slots, *coefficients) -> (new p, *new slots); computes on the namespace xp."""
 Coefficients = Callable[..., tuple[Any, ...]]
-"""coefficients(t, *numbers) -> the scalars that the rule takes, at step t = 1, 2, … ."""
+"""coefficients(t, *numbers) -> the scalars that the rule takes, at step t = 1, 2, … (or None)."""
 
 
 def update(
@@ -31,23 +31,23 @@ def update(
     counts: Sequence[Tensor] | None,
     numbers: Sequence[Tensor],
     rule: Rule,
-    coefficients: Coefficients | None,
+    coefficients: Coefficients,
 ) -> int:
     """Run a rule on each parameter that has a gradient; returns how many had one.
 
     `slots` holds the state of each parameter (variables of its shape), `counts` its number of
-    steps, for rules with `coefficients`.
+    steps, for rules that count them.
     """
     if CONTEXT.get().trace is not None:
         return _update_traced(parameters, slots, counts, numbers, rule, coefficients)
     values: Any = [n._value.item() for n in numbers]
+    scalars = coefficients(None, *values) if counts is None else ()
     moved = 0
     for k, parameter in enumerate(parameters):
         gradient = parameter.grad
         if gradient is None:
             continue
-        scalars = values
-        if counts is not None and coefficients is not None:
+        if counts is not None:
             t = counts[k]._value + 1.0
             rebind(counts[k], t)
             scalars = coefficients(float(t), *values)
@@ -68,15 +68,15 @@ def _update_traced(
     counts: Sequence[Tensor] | None,
     numbers: Sequence[Tensor],
     rule: Rule,
-    coefficients: Coefficients | None,
+    coefficients: Coefficients,
 ) -> int:
+    scalars = coefficients(None, *numbers) if counts is None else ()
     moved = 0
     for k, parameter in enumerate(parameters):
         gradient = parameter.grad
         if gradient is None:
             continue
-        scalars: Any = numbers
-        if counts is not None and coefficients is not None:
+        if counts is not None:
             t = counts[k] + 1.0
             counts[k].assign(t)
             scalars = coefficients(t, *numbers)
