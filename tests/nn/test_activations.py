@@ -86,12 +86,15 @@ def test_huge_inputs_stay_finite(name, dtype):
     function = TABLE[name][0]
     big = np.finfo(dtype).max / 8
     x = np.array([[-big, -1e4, -100, 100, 1e4, big], [-big, big, 0, -big, big, 0]], dtype)
-    upstream = np.full(function(x).shape, 1, dtype)
-    for f in (function, cr.grad(lambda x: (function(x) * upstream).sum())):
-        assert np.isfinite(f(x).numpy()).all()
+
+    def gradient(x, f=function):
+        y, pull = cr.vjp(f, x)
+        return pull(np.ones(y.shape, dtype))[0]
+
+    assert np.isfinite(function(x).numpy()).all()
+    assert np.isfinite(gradient(x).numpy()).all()
     # a second derivative may be too large for the dtype, but none is NaN
-    second = cr.grad(lambda x: (cr.grad(lambda y: (function(y) * upstream).sum())(x)).sum())
-    assert not np.isnan(second(x).numpy()).any()
+    assert not np.isnan(gradient(x, gradient).numpy()).any()
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -7,7 +7,7 @@ the loss with a copy of the model that holds other arrays, and returns such a co
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 from zlib import crc32
 
@@ -220,12 +220,18 @@ def _contents(module: Module) -> Iterator[tuple[Path, Any]]:
 def _leaves(path: Path, value: Any, marks: dict[Path, Token]) -> Iterator[tuple[Path, Any]]:
     if isinstance(value, (Parameter, Module)) or path in marks:
         yield path, value
-    elif isinstance(value, (list, tuple)):
-        for k, item in enumerate(value):
-            yield from _leaves((*path, str(k)), item, marks)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves((*path, str(key)), item, marks)
+    else:
+        for key, item in _items(value):
+            yield from _leaves((*path, key), item, marks)
+
+
+def _items(value: Any) -> Iterable[tuple[str, Any]]:
+    """What a list, tuple or dict holds, by name."""
+    if isinstance(value, (list, tuple)):
+        return zip(getattr(value, "_fields", map(str, range(len(value)))), value, strict=True)
+    if isinstance(value, dict):
+        return ((str(key), item) for key, item in value.items())
+    return ()
 
 
 def _modules(root: Module) -> list[tuple[Path, Module]]:
@@ -318,14 +324,12 @@ def _rebuild(
             if id(value) in made:
                 return made[id(value)]
             return _rebuild(value, names, arrays, made)
-        if isinstance(value, (list, tuple)):
-            items = [fill((*path, str(k)), v) for k, v in enumerate(value)]
-            if isinstance(value, list):
-                return items
+        items = [fill((*path, key), item) for key, item in _items(value)]
+        if isinstance(value, list):
+            return items
+        if isinstance(value, tuple):
             return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-        if isinstance(value, dict):
-            return {k: fill((*path, str(k)), v) for k, v in value.items()}
-        return value
+        return dict(zip(value, items, strict=True)) if isinstance(value, dict) else value
 
     for name, value in vars(module).items():
         copy.__dict__[name] = fill((name,), value)
