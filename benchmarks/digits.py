@@ -16,9 +16,7 @@ def run() -> list[str]:
         outcome = train_digits(Options(seed=seed), progress=False)
         scores.append(100 * outcome.test_score)
         times.append(outcome.history.seconds)
-        lines.append(
-            f"| {seed} | {scores[-1]:.2f} | {times[-1]:.1f} | {outcome.history.best} |"
-        )
+        lines.append(f"| {seed} | {scores[-1]:.2f} | {times[-1]:.1f} | {outcome.history.best} |")
     lines.append(f"| mean | {statistics.mean(scores):.2f} | {statistics.mean(times):.1f} | |")
     lines.append(f"| worst | {min(scores):.2f} | {max(times):.1f} | |")
     return lines

@@ -17,7 +17,11 @@ def seconds(code: str) -> float:
 
 def run() -> list[str]:
     """Medians of ten, in turn, with a warm disk."""
-    codes = {"python": "pass", "import numpy": "import numpy", "import chainrule": "import chainrule"}
+    codes = {
+        "python": "pass",
+        "import numpy": "import numpy",
+        "import chainrule": "import chainrule",
+    }
     for code in codes.values():
         seconds(code)
     times: dict[str, list[float]] = {name: [] for name in codes}

@@ -18,9 +18,7 @@ class TestGates:
         assert [float(t.grad) for t in (f, z, q, x, y)] == [1, 3, -4, -4, -4]
 
     def test_g2_every_wire_of_the_drawn_graph(self) -> None:
-        w0, x0, w1, x1, w2 = (
-            cr.tensor(np.float64(v)) for v in (2.0, -1.0, -3.0, -2.0, -3.0)
-        )
+        w0, x0, w1, x1, w2 = (cr.tensor(np.float64(v)) for v in (2.0, -1.0, -3.0, -2.0, -3.0))
         a, b = w0 * x0, w1 * x1
         c = a + b
         d = c + w2

@@ -11,8 +11,8 @@ Write NumPy-style Python; every gradient is exact, inspectable and explained.
 [-4.0, -4.0, 3.0, -4.0]
 """
 
+import typing as _typing
 from math import e, inf, nan, pi
-from typing import TYPE_CHECKING, Any
 
 from . import errors, ops
 from .autodiff.batching import vmap
@@ -23,7 +23,9 @@ from .autodiff.reverse import grad, value_and_grad, vjp
 from .core.context import no_grad
 from .core.graph import Graph
 from .core.types import (
-    bool_,
+    bool_ as bool,
+)  # fmt: skip
+from .core.types import (
     float32,
     float64,
     int8,
@@ -34,12 +36,11 @@ from .core.types import (
     uint16,
     uint32,
     uint64,
-)  # fmt: skip
+)
 from .errors import ChainruleError
 from .namespace import __array_namespace_info__
 from .ops import *
 
-bool = bool_
 newaxis = None
 __version__ = "0.1.0"
 __array_api_version__ = "2024.12"
@@ -54,11 +55,11 @@ __all__ += ops.__all__
 _LATER_ROOMS = ("data", "explain", "nn", "optim", "train")
 
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from . import data, explain, nn, optim, train
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     """The rooms above the engine are imported when first used, so that the engine starts fast."""
     if name in _LATER_ROOMS:
         from importlib import import_module

@@ -54,7 +54,9 @@ def vmap(
                 raise ShapeError(f"vmap cannot batch over {type(leaf).__name__}: give it axis None")
             x = to_tensor(leaf)
             if not x.ndim:
-                raise ShapeError("vmap over a 0-d argument: it has no axis to go along (axis None?)")
+                raise ShapeError(
+                    "vmap over a 0-d argument: it has no axis to go along (axis None?)"
+                )
             x = moveaxis(x, normalize_axis(axis, x.ndim, "in_axes"), 0)
             if n is not None and x.shape[0] != n:
                 raise ShapeError(

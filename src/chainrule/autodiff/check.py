@@ -193,7 +193,8 @@ def _complex_step(
         try:
             with np.errstate(all="ignore"):
                 found, _ = graph.run(
-                    leaves, lambda n, xs: n.primitive.forward(*xs, **(n.params or {}))  # type: ignore[union-attr]
+                    leaves,
+                    lambda n, xs: n.primitive.forward(*xs, **(n.params or {})),  # type: ignore[union-attr]
                 )
         except TypeError:  # a NumPy function without a complex version
             return None
@@ -261,5 +262,3 @@ def richardson(slope: Callable[[float], float], h: float, order: int) -> tuple[f
         if abs(row[i] - table[i - 1][i - 1]) >= 4 * error:
             break
     return best, error
-
-

@@ -84,7 +84,8 @@ class Jacobian:
                        for k in range(v.shape[1])]  # fmt: skip
             return stack(columns, axis=1) if columns else constant(np.zeros((m, 0), self.dtype))
         raise ShapeError(
-            f"J @ v takes v of shape {self.in_shape}, or flat ({n},) or ({n}, k); received {v.shape}"
+            f"J @ v takes v of shape {self.in_shape}, or flat ({n},) or ({n}, k); "
+            f"received {v.shape}"
         )
 
     def __rmatmul__(self, vector: ArrayLike) -> Tensor:
@@ -122,9 +123,10 @@ class Jacobian:
 
     def _materialize(self) -> Tensor:
         m, n = self.shape
-        if m * n * self.dtype.itemsize > DENSE_LIMIT:
+        nbytes = m * n * self.dtype.itemsize
+        if nbytes > DENSE_LIMIT:
             raise ShapeError(
-                f"the dense Jacobian of shape ({m}, {n}) takes {m * n * self.dtype.itemsize / 1e9:,.0f} "
+                f"the dense Jacobian of shape ({m}, {n}) takes {nbytes / 1e9:,.0f} "
                 "GB; use J @ v and u @ J, which need none of it"
             )
         shape = self.out_shape + self.in_shape
@@ -155,9 +157,7 @@ class Jacobian:
 
     def __repr__(self) -> str:
         m, n = self.shape
-        return (
-            f"Jacobian({m}×{n}, {self.structure}, from {self._in} to {self._out})"
-        )
+        return f"Jacobian({m}×{n}, {self.structure}, from {self._in} to {self._out})"
 
 
 def jacobian(function: Function, wrt: Any = 0) -> Callable[..., Any]:

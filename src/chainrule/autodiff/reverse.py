@@ -47,10 +47,10 @@ def pull_back(
 ) -> None:
     """upstream × local through every node of `order`, last first.
 
-    `table` holds the upstream gradients to begin with. visit(node, handle, gradient) is called for
-    each node with a Tensor that is still held, when its gradient is complete; after that it is
-    forgotten. `active` are the nodes through which gradients flow (None: all). With `handles`, rules
-    see Tensors of the graph, so that the gradient depends on them; else bare arrays.
+    `table` holds the upstream gradients to begin with. visit(node, handle, gradient) is called
+    for each node with a Tensor that is still held, when its gradient is complete; after that it is
+    forgotten. `active` are the nodes through which gradients flow (None: all). With `handles`,
+    rules see Tensors of the graph, so that the gradient depends on them; else bare arrays.
     """
     get, take = table.get, table.pop
     for node in reversed(order):
@@ -98,8 +98,9 @@ def pull_back(
 def handles_of(node: Node) -> tuple[list[Any], Any]:
     """The inputs and the output of a node as Tensors (a tuple of them for several outputs)."""
     operands = [handle_of(x) if x.__class__ is Node else x for x in node.inputs]
-    if isinstance(node.type, TupleType):
-        return operands, tuple(_item_of(node, k) for k in range(len(node.type.items)))
+    kind: Any = node.type
+    if isinstance(kind, TupleType):
+        return operands, tuple(_item_of(node, k) for k in range(len(kind.items)))
     return operands, handle_of(node)
 
 
@@ -316,7 +317,7 @@ def vjp(function: Function, *args: Any) -> tuple[Any, Callable[[Any], Any]]:
 
 
 def _detached(line: Linearized) -> Any:
-    """The result of the function, depending on what its inputs depend on and not on the fresh ones."""
+    """The result of the function, depending on what its inputs do and not on the fresh ones."""
     if line.differentiable:
         return unflatten(line.structure, line.outputs)
     return unflatten(line.structure, [o.detach() for o in line.outputs])

@@ -16,7 +16,9 @@ def explain(
     values: Annotated[
         list[str] | None, typer.Argument(help="A value for each name, as x=-2 y=5 z=-4.")
     ] = None,
-    svg: Annotated[Path | None, typer.Option(help="Also draw the graph into this SVG file.")] = None,
+    svg: Annotated[
+        Path | None, typer.Option(help="Also draw the graph into this SVG file.")
+    ] = None,
 ) -> None:
     """Print each gate of an expression: value, upstream, local and downstream gradients."""
     from ..explain import evaluate, show, table

@@ -42,7 +42,9 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better validation loss.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides split, weights and order; same seed, same run.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Decides split, weights and order; same seed, same run.")
+    ] = 0,
     out: Annotated[
         Path | None, typer.Option(help="The run folder [default: runs/NAME-seed-N].")
     ] = None,

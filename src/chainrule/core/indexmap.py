@@ -90,9 +90,8 @@ class IndexMap:
 
     def _batched(self, n: int) -> IndexMap:
         def shift(positions: tuple[Position, ...]) -> tuple[Position, ...]:
-            return (symbol(0),) + tuple(
-                p._replace(terms=tuple((s + 1, a) for s, a in p.terms)) for p in positions
-            )
+            moved = (p._replace(terms=tuple((s + 1, a) for s, a in p.terms)) for p in positions)
+            return (symbol(0), *moved)
 
         return IndexMap(
             (n, *self.sizes), shift(self.reads), shift(self.writes),
@@ -135,7 +134,9 @@ class IndexMap:
     @cached_property
     def alignment(self) -> Shape:
         """`in_shape` with 1 for each symbol the input does not have, for broadcasts."""
-        reading = {p.terms[0][0]: n for p, n in zip(self.reads, self.in_view, strict=True) if p.terms}
+        reading = {
+            p.terms[0][0]: n for p, n in zip(self.reads, self.in_view, strict=True) if p.terms
+        }
         return tuple(reading.get(s, 1) for s in range(len(self.sizes)))
 
     def strides(self, strides: Shape) -> Shape:
@@ -249,7 +250,10 @@ def _refine(first: Shape, second: Shape) -> Sequence[int]:
 @lru_cache(maxsize=4096)
 def slice_map(shape: Shape, starts: Shape, sizes: Shape, steps: tuple[int, ...]) -> IndexMap:
     """y[s] = x[start + step·s]; steps may be negative. Its transpose is pad."""
-    reads = [Position(((s, step),), start) for s, (start, step) in enumerate(zip(starts, steps, strict=True))]
+    reads = [
+        Position(((s, step),), start)
+        for s, (start, step) in enumerate(zip(starts, steps, strict=True))
+    ]
     return _reading(shape, sizes, reads)
 
 
@@ -284,7 +288,9 @@ def windows_map(
     """y[…, o, …, k] = x[…, stride·o + dilation·k, …]: sliding windows; the k are new last axes."""
     out = list(shape)
     reads = [symbol(s) for s in range(len(shape))]
-    for number, (axis, k, stride, dilation) in enumerate(zip(axes, sizes, strides, dilations, strict=True)):
+    for number, (axis, k, stride, dilation) in enumerate(
+        zip(axes, sizes, strides, dilations, strict=True)
+    ):
         out[axis] = max(0, (shape[axis] - dilation * (k - 1) - 1) // stride + 1)
         reads[axis] = Position(((axis, stride), (len(shape) + number, dilation)))
     return _reading(shape, [*out, *sizes], reads)
@@ -299,9 +305,7 @@ def cumsum_map(shape: Shape, axis: int, reverse: bool = False) -> IndexMap:
         reads = [symbol(s) for s in range(last)]
         reads[axis] = Position(((axis, 1), (last, sign)))
         writes = tuple(symbol(s) for s in range(last))
-        return IndexMap(
-            (*shape, shape[axis]), tuple(reads), writes, shape, shape, shape, shape
-        )
+        return IndexMap((*shape, shape[axis]), tuple(reads), writes, shape, shape, shape, shape)
 
     # the same pairs as plain swapping gives, in the form that names the other direction
     return one_way(1 if reverse else -1)._link(one_way(-1 if reverse else 1))
@@ -309,7 +313,7 @@ def cumsum_map(shape: Shape, axis: int, reverse: bool = False) -> IndexMap:
 
 @lru_cache(maxsize=4096)
 def gather_map(shape: Shape, axis: int, tables: int, index_shape: Shape) -> IndexMap:
-    """y[a.., b.., c..] = x[a.., t0[b..], t1[b..], …, c..]: tables for consecutive axes from `axis`."""
+    """y[a.., b.., c..] = x[a.., t0[b..], t1[b..], …, c..]: tables for the axes from `axis` on."""
     after = axis + len(index_shape)
     over = tuple((axis + s, 1) for s in range(len(index_shape)))
     reads = (

@@ -87,7 +87,7 @@ def promote(first: np.dtype[Any], second: np.dtype[Any]) -> np.dtype[Any]:
 
 @lru_cache(maxsize=64)
 def to_float(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The floating dtype of exp(x) and the like: 8 and 16 bits go to float32, the rest to float64."""
+    """The floating dtype of exp(x) and the like: 8 and 16 bits to float32, the rest to float64."""
     if dtype.char in FLOATS:
         return dtype
     return float32 if dtype.itemsize <= 2 else float64

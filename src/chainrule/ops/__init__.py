@@ -1,6 +1,6 @@
 """The primitives and the functions users call; also the namespace that recorded rules run on."""
 
-from . import (  # noqa: F401 - they complete the class Tensor
+from . import (
     arithmetic,
     contraction,
     creation,
@@ -24,6 +24,7 @@ from .dispatch import astype, broadcast_to, elementwise, stop_gradient
 from .dispatch import bind as apply
 from .indexing import *
 from .logic import *
+from .logic import select_gradient
 from .reducing import *
 from .shaping import *
 from .special import *
@@ -31,8 +32,7 @@ from .tensor import Parameter, Tensor, tensor
 from .transcendental import *
 
 __all__ = [
-    "Parameter", "Tensor", "apply", "astype", "broadcast_to", "elementwise", "linalg", "random",
-    "stop_gradient", "tensor",
+    "Parameter", "Tensor", "astype", "broadcast_to", "linalg", "random", "stop_gradient", "tensor",
 ]  # fmt: skip
 __all__ += arithmetic.__all__
 __all__ += contraction.__all__

@@ -285,7 +285,7 @@ class Minimum(Extremum):
 
 
 def maximum(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
-    """The larger of each pair; NaN if one is. The gradient goes to the larger, half each at ties."""
+    """The larger of each pair; NaN if one is. The larger gets the gradient, half each at ties."""
     return elementwise(_maximum, x1, x2)
 
 

@@ -67,8 +67,10 @@ def plan(spec: str, first: Shape, second: Shape) -> Callable[[Array, Array], Arr
         if in_order:
             return (lambda x: x.reshape(shape)) if merged else None
         # an operand that lies the other way round is read transposed, which BLAS takes as it is
-        return (lambda x: x.transpose(order).reshape(shape)) if merged else (
-            lambda x: x.transpose(order)
+        return (
+            (lambda x: x.transpose(order).reshape(shape))
+            if merged
+            else (lambda x: x.transpose(order))
         )
 
     left, right = arrange(a, batch, rows, inner), arrange(b, batch, inner, columns)
@@ -82,8 +84,10 @@ def plan(spec: str, first: Shape, second: Shape) -> Callable[[Array, Array], Arr
     if order == tuple(range(len(order))) and ready:
         if left is None:
             return product if right is None else lambda x, y: product(x, right(y))
-        return (lambda x, y: product(left(x), y)) if right is None else (
-            lambda x, y: product(left(x), right(y))
+        return (
+            (lambda x, y: product(left(x), y))
+            if right is None
+            else (lambda x, y: product(left(x), right(y)))
         )
     one, other = left or _same, right or _same
     return lambda x, y: product(one(x), other(y)).reshape(shape).transpose(order)
@@ -120,7 +124,9 @@ class Contract(Primitive):
 
     def flops(self, out: ArrayType, types: Sequence[ArrayType], params: Params) -> int:
         a, b, _ = parse(params["spec"])
-        return 2 * size_of(tuple(dict(zip(a + b, types[0].shape + types[1].shape, strict=True)).values()))
+        return 2 * size_of(
+            tuple(dict(zip(a + b, types[0].shape + types[1].shape, strict=True)).values())
+        )
 
     def describe(self, params: Params) -> str:
         return str(params["spec"])
@@ -225,11 +231,16 @@ def _reduce(pairs: list[tuple[str, Tensor]], out: str) -> tuple[str, Tensor]:
         for i in range(len(pairs)):
             for j in range(i + 1, len(pairs)):
                 kept = _kept(i, j, pairs, out)
-                sizes = dict(
-                    (c, n) for k in (i, j) for c, n in zip(pairs[k][0], pairs[k][1].shape, strict=True)
-                )
+                sizes = {
+                    c: n
+                    for k in (i, j)
+                    for c, n in zip(pairs[k][0], pairs[k][1].shape, strict=True)
+                }
                 result = size_of(tuple(sizes[c] for c in kept))
-                cost = (result - pairs[i][1].size - pairs[j][1].size, size_of(tuple(sizes.values())))
+                cost = (
+                    result - pairs[i][1].size - pairs[j][1].size,
+                    size_of(tuple(sizes.values())),
+                )
                 if best is None or cost < best[0]:
                     best = (cost, i, j, kept)
         assert best is not None
@@ -313,7 +324,10 @@ def _split_spec(spec: str, ndims: tuple[int, ...]) -> tuple[tuple[str, ...], str
         raise ShapeError(f"einsum {spec!r} names {len(parts)} operands, received {len(ndims)}")
     used = set(left + out)
     spare = [c for c in reversed(LETTERS) if c not in used]
-    widths = [n - len(p.replace("...", "")) if "..." in p else 0 for p, n in zip(parts, ndims, strict=True)]
+    widths = [
+        n - len(p.replace("...", "")) if "..." in p else 0
+        for p, n in zip(parts, ndims, strict=True)
+    ]
     if min(widths) < 0:
         raise ShapeError(f"einsum {spec!r} has more letters than axes: operands have {ndims} axes")
     dots = "".join(spare[: max(widths)])
@@ -343,7 +357,9 @@ def _parse_einsum(spec: Any, ndims: Sequence[int]) -> tuple[tuple[str, ...], str
 def _matmul_spec(first: Shape, second: Shape) -> tuple[str, Shape | None, Shape | None]:
     """The contraction of a matmul, and the operands' shapes without axes that broadcast, if any."""
     if not first or not second:
-        raise ShapeError(f"matmul takes at least 1 axis on each side, received {first} and {second}")
+        raise ShapeError(
+            f"matmul takes at least 1 axis on each side, received {first} and {second}"
+        )
     if first[-1] != second[-2 if len(second) > 1 else 0]:
         raise ShapeError(
             f"matmul of shapes {first} and {second}: the last axis of the first ({first[-1]}) must "

@@ -190,7 +190,7 @@ def _band(x: ArrayLike, k: int, lower: bool) -> Tensor:
     x = to_tensor(x)
     if x.ndim < 2:
         raise ShapeError(f"tril and triu take at least 2 axes, received shape {x.shape}")
-    mask = np.tri(*x.shape[-2:], k=k if lower else k - 1, dtype=bool)
+    mask = np.tri(x.shape[-2], x.shape[-1], k if lower else k - 1, bool)
     return where(mask, x, 0) if lower else where(mask, 0, x)
 
 
@@ -230,7 +230,9 @@ def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> list[Tensor]:
 def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
     """The dtype in which these arrays, dtypes and Python numbers meet."""
     operands = [
-        x if isinstance(x, (Tensor, np.ndarray, bool, int, float, np.generic)) else _Typed(as_dtype(x))
+        x
+        if isinstance(x, (Tensor, np.ndarray, bool, int, float, np.generic))
+        else _Typed(as_dtype(x))
         for x in arrays_and_dtypes
     ]
     return common_dtype(operands)
@@ -254,7 +256,8 @@ def finfo(type: Any, /) -> Any:
     """The limits of a floating dtype, as Python numbers."""
     limits = np.finfo(type.dtype if isinstance(type, Tensor) else as_dtype(type))
     names = ("eps", "max", "min", "smallest_normal")
-    return FloatInfo(limits.bits, *(float(getattr(limits, n)) for n in names), limits.dtype)
+    found = [float(getattr(limits, n)) for n in names]
+    return FloatInfo._make([limits.bits, *found, limits.dtype])
 
 
 def iinfo(type: Any, /) -> Any:
@@ -318,7 +321,10 @@ def searchsorted(
     """Where the entries of x2 would stand in the sorted vector x1."""
     order = None if sorter is None else _values(sorter, "searchsorted")
     found = np.searchsorted(
-        _values(x1, "searchsorted"), _values(x2, "searchsorted"), side, order  # type: ignore[call-overload]
+        _values(x1, "searchsorted"),
+        _values(x2, "searchsorted"),
+        side,
+        order,  # type: ignore[call-overload]
     )
     return constant(np.asarray(found))
 
@@ -327,5 +333,3 @@ def nextafter(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """The next floating-point number after x1 in the direction of x2."""
     first, second = (_values(x, "nextafter") for x in floats(x1, x2))
     return constant(np.asarray(np.nextafter(first, second)))
-
-

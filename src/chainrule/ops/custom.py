@@ -32,8 +32,8 @@ class Gate:
 
     `forward(self, *arrays)` returns an array (or a tuple of arrays) and may keep what it needs on
     self; `backward(self, upstream)` receives the gradient of the loss by the output (one for each
-    output) and returns the gradient by each input: an array of its shape, or None for nothing. Every
-    use of the gate works on a copy of the object, so what it keeps is its own.
+    output) and returns the gradient by each input: an array of its shape, or None for nothing.
+    Every use of the gate works on a copy of the object, so what it keeps is its own.
 
     >>> import chainrule as cr
     >>> class Multiply(cr.Gate):
@@ -222,7 +222,7 @@ class Derived(Primitive):
 def push_by_pulling(
     custom: Custom, index: int, tangent: Array, outs: Sequence[Array], inputs: Sequence[Array]
 ) -> tuple[Array, ...]:
-    """L × tangent entry by entry: pull each unit upstream, and take its product with the tangent."""
+    """L × tangent entry by entry: pull each unit upstream, multiply with the tangent."""
     results = []
     for k, out in enumerate(outs):
         moved = np.zeros(out.shape, tangent.dtype)
@@ -239,8 +239,8 @@ def push_by_pulling(
 class TensorGate(Gate):
     """A gate of your own in chainrule's operations, which can be differentiated to any order.
 
-    `forward(self, *inputs)` returns the output. `backward(self, upstream, out, *inputs)` returns the
-    gradient by each input; it must be linear in `upstream` and keep nothing on self.
+    `forward(self, *inputs)` returns the output. `backward(self, upstream, out, *inputs)` returns
+    the gradient by each input; it must be linear in `upstream` and keep nothing on self.
 
     >>> import chainrule as cr
     >>> class Cube(cr.TensorGate):
@@ -300,5 +300,3 @@ class CustomTensor(Custom):
 
         moved = linear_transpose(pulled, [o.shape for o in outs], [o.dtype for o in outs], tangent)
         return tuple(moved) if isinstance(out, tuple) else moved[0]
-
-

@@ -20,7 +20,14 @@ from ..core.local import ZERO, Local
 from ..core.node import Node, caller
 from ..core.primitive import ITEM, Array, Elementwise, LinearGate, Params, Primitive
 from ..core.types import (
-    FLOATS, ArrayType, Shape, as_dtype, broadcast_shapes, float32, promote, size_of,
+    FLOATS,
+    ArrayType,
+    Shape,
+    as_dtype,
+    broadcast_shapes,
+    float32,
+    promote,
+    size_of,
     to_float,
 )  # fmt: skip
 from ..errors import DTypeError, TraceError
@@ -168,10 +175,7 @@ def record(
 ) -> Any:
     """The result of a gate with its node; a gate with several outputs gives a tuple of items."""
     nodes = tuple(
-        [
-            (x._value if x._node is None else x._node) if isinstance(x, Tensor) else x
-            for x in inputs
-        ]
+        [(x._value if x._node is None else x._node) if isinstance(x, Tensor) else x for x in inputs]
     )
     if out.__class__ is tuple:
         parent = Node(primitive, nodes, params, out, None, caller(), context.scope)

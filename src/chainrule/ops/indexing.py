@@ -284,7 +284,7 @@ def take(x: ArrayLike, indices: ArrayLike, /, *, axis: int | None = None) -> Ten
 
 
 def along_axis(shape: Shape, indices: Any, axis: int) -> tuple[IndexMap, tuple[Any, ...]]:
-    """The gather that takes, in each line along `axis`, the entries at `indices`: map and tables."""
+    """Map and tables of the gather that takes, in each line along `axis`, entries at `indices`."""
     counts = tuple(
         np.broadcast_to(np.arange(n).reshape((-1,) + (1,) * (len(shape) - k - 1)), indices.shape)
         for k, n in enumerate(indices.shape)
@@ -384,4 +384,3 @@ class Write:
     def multiply(self, value: ArrayLike) -> Tensor:
         """x with the entries at the places multiplied by `value`."""
         return self.set(getitem(self.x, self.index) * value)
-

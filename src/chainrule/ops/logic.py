@@ -17,7 +17,7 @@ __all__ = [
     "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift",
     "bitwise_xor", "copysign", "equal", "greater", "greater_equal", "isfinite", "isinf", "isnan",
     "less", "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor", "not_equal",
-    "select_gradient", "signbit", "where",
+    "signbit", "where",
 ]  # fmt: skip
 
 

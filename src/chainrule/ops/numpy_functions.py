@@ -126,9 +126,7 @@ def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: 
     if method != "__call__" or function is None:
         return _refuse(f"{ufunc.__name__}{'' if method == '__call__' else '.' + method}")
     if options:
-        raise UnsupportedError(
-            f"np.{ufunc.__name__} on a Tensor takes no {', '.join(options)}="
-        )
+        raise UnsupportedError(f"np.{ufunc.__name__} on a Tensor takes no {', '.join(options)}=")
     return function(*inputs)
 
 
@@ -136,7 +134,9 @@ def array_function(self: Tensor, func: Any, types: Any, args: Any, kwargs: Any) 
     """np.concatenate([t, u]) and the like."""
     function = counterpart(func.__name__)
     if function is None or func.__module__ not in ("numpy", "numpy.linalg"):
-        return _refuse(f"{func.__module__.removeprefix('numpy').lstrip('.')}.{func.__name__}".lstrip("."))
+        return _refuse(
+            f"{func.__module__.removeprefix('numpy').lstrip('.')}.{func.__name__}".lstrip(".")
+        )
     if kwargs.get("out", None) is not None:
         raise MutationError(f"np.{func.__name__} cannot write to out=: Tensors are immutable")
     kwargs = {k: v for k, v in kwargs.items() if v is not np._NoValue and k != "out"}

@@ -66,7 +66,9 @@ def bits(key: ArrayLike, shape: int | Shape = ()) -> Tensor:
     """Random 32-bit words: entry n is word n mod 2 of Threefry-2x32(key, n div 2)."""
     key = to_tensor(key)
     if key.dtype != uint32 or key.shape[-1:] != (2,):
-        raise DTypeError(f"a key is a uint32 array of 2 words (cr.random.key(seed)), not {key.type}")
+        raise DTypeError(
+            f"a key is a uint32 array of 2 words (cr.random.key(seed)), not {key.type}"
+        )
     result: Tensor = bind(BITS, (key,), {"shape": _shape(shape)})
     return result
 
@@ -111,7 +113,9 @@ def normal(
     dtype = as_dtype(dtype)
     # u lies on the odd multiples of half a step, so ±1 (and 0) cannot come up
     half = 2.0**-25 if dtype == float32 else 2.0**-54
-    u = (uniform(key, shape, dtype=float64 if dtype == float32 else dtype) // (2 * half)) * (2 * half)
+    u = (uniform(key, shape, dtype=float64 if dtype == float32 else dtype) // (2 * half)) * (
+        2 * half
+    )
     sample = astype(erfinv((u + half) * 2.0 - 1.0) * 2.0**0.5, dtype, copy=False)
     return sample if (mean, std) == (0.0, 1.0) else sample * std + mean
 

@@ -1,4 +1,4 @@
-"""Gates that work along axes: sums, extremes, cumulative sums, sorting; and what is made of them."""
+"""Gates that work along axes: sums, extremes, running sums, sorting; and what is made of them."""
 
 from __future__ import annotations
 
@@ -226,7 +226,9 @@ def argmin(x: ArrayLike, /, *, axis: int | None = None, keepdims: bool = False) 
     return _arg_extreme(ARGMIN, x, axis, keepdims)
 
 
-def prod(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+def prod(
+    x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False
+) -> Tensor:
     """The product along the axes, as a tree of multiplications."""
     x = _summable(x, dtype)
     axes = normalize_axes(axis, x.ndim)
@@ -347,7 +349,9 @@ class Sort(Reducing):
 ARGSORT, SORT = Argsort(), Sort()
 
 
-def sort(x: ArrayLike, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+def sort(
+    x: ArrayLike, /, *, axis: int = -1, descending: bool = False, stable: bool = True
+) -> Tensor:
     """The entries in order along an axis, NaN last. The gradient follows each entry.
 
     >>> import chainrule as cr
@@ -421,7 +425,6 @@ def log_softmax(x: ArrayLike, /, *, axis: int | tuple[int, ...] = -1) -> Tensor:
     from .dispatch import stop_gradient
     from .transcendental import exp, log
 
-    x = to_tensor(x)
-    shifted = x - stop_gradient(max(x, axis=axis, keepdims=True))
+    scores = to_tensor(x)
+    shifted = scores - stop_gradient(max(scores, axis=axis, keepdims=True))
     return shifted - log(sum(exp(shifted), axis=axis, keepdims=True))
-

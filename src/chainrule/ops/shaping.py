@@ -389,8 +389,14 @@ def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0) -> Tensor:
     first = tensors[0]
     axis = normalize_axis(axis, first.ndim) if first.ndim else -1
     for t in tensors:
-        if axis < 0 or t.ndim != first.ndim or any(
-            a != b for k, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if k != axis
+        if (
+            axis < 0
+            or t.ndim != first.ndim
+            or any(
+                a != b
+                for k, (a, b) in enumerate(zip(t.shape, first.shape, strict=True))
+                if k != axis
+            )
         ):
             shapes = ", ".join(str(t.shape) for t in tensors)
             raise ShapeError(f"cannot join shapes {shapes}: all axes but {axis} must agree")

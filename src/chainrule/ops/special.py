@@ -72,9 +72,7 @@ def logaddexp(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     return high + log1p(exp(where(both, 0.0, low) - where(both, 0.0, high)))
 
 
-def clip(
-    x: ArrayLike, /, min: ArrayLike | None = None, max: ArrayLike | None = None
-) -> Tensor:
+def clip(x: ArrayLike, /, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor:
     """x held between two bounds. The gradient passes on the closed interval, bounds included."""
     y = to_tensor(x)
     if min is not None:

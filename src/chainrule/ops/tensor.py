@@ -152,7 +152,7 @@ class Tensor:
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that the last `backward` left here: a constant of the same shape, or None."""
+        """The gradient that the last `backward` left here: a constant of this shape, or None."""
         return getattr(self, "_grad", None)
 
     @grad.setter
@@ -204,8 +204,8 @@ class Tensor:
             code, instruction = caller()
             raise TraceError(
                 f"{what} needs the value of a Tensor that is being traced and has none yet "
-                f"({code.co_filename}:{line_number(code, instruction)}). Python cannot branch on it: "
-                "use where(condition, a, b), or do this outside of the traced function"
+                f"({code.co_filename}:{line_number(code, instruction)}). Python cannot branch on "
+                "it: use where(condition, a, b), or do this outside of the traced function"
             )
         value: Array = self._value
         return value

@@ -3,52 +3,48 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
 
 from ..errors import RunError
 
+AnyPath = str | os.PathLike[str]
 
-@contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[IO[Any]]:
-    """A binary file that takes the place of `path` when the block ends well, and leaves no trace
-    otherwise: what stood at `path` before stays, also when the disk is full.
 
-    Raises RunError with the reason when the file cannot be written.
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Files that belong together: none takes its place before all are on the disk.
+
+    What stood there before stays if one cannot be written, also when the disk is full, and no
+    temporary file is left. Folders on the way are made.
+
+    Raises RunError with the reason.
     """
-    target = Path(path)
-    temporary = None
+    ready: dict[Path, Path] = {}
+    target = Path()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        temporary = None
+        for target, content in contents.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+            ready[target] = temporary
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for target, temporary in list(ready.items()):
+            os.replace(temporary, target)
+            del ready[target]
     except OSError as error:
         raise RunError(
             f"cannot write {target}: {error.strerror or error}; what was there before is untouched"
         ) from error
     finally:
-        if temporary is not None:
-            with suppress(FileNotFoundError):
+        for temporary in ready.values():
+            with suppress(OSError):
                 os.unlink(temporary)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """A text file in UTF-8, atomically."""
-    with atomic(path) as file:
-        file.write(text.encode())
-
-
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """A binary file, atomically."""
-    with atomic(path) as file:
-        file.write(content)
+def write_text(path: AnyPath, text: str) -> None:
+    """A text file in UTF-8, whole or not at all."""
+    write_files({Path(path): text.encode()})

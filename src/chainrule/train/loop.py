@@ -61,11 +61,17 @@ def fit(
 
     `train` and `validation` are Datasets or pairs (inputs, targets). The loss is softmax
     cross-entropy for classes and mean squared error for numbers; the optimizer Adam with rate
-    1e-3. The order of the examples depends on `seed` and the epoch only. With validation data the
-    weights of the best epoch (lowest validation loss) are kept in the end, and after `patience`
-    epochs without a better one training stops. `schedule` maps the share of training done (0 to
-    1) to a factor of the rate. `metrics` names a CSV file, written after every epoch. Ctrl-C ends
-    training early, with the best weights so far.
+    1e-3. The order of the examples depends on `seed` and the epoch only. `schedule` maps the share
+    of training done (0 to 1) to a factor of the rate. `metrics` names a CSV file, written after
+    every epoch; `after_epoch(row, better)` is called then, too.
+
+    With validation data the model ends with the weights of the best epoch (lowest validation
+    loss), and after `patience` epochs without a better one training stops. Ctrl-C ends training
+    early, without an error: the model has the best weights so far (without validation data those
+    it had reached), and `history.interrupted` is true.
+
+    Raises GradientError if the loss is no longer finite, DataError for data or settings that
+    cannot be used. The model has the best weights so far then, too.
 
     >>> import chainrule as cr
     >>> model = cr.nn.Linear(1, 1)
@@ -79,38 +85,46 @@ def fit(
     held_out = None if validation is None else as_dataset(validation, "validation")
     if epochs < 0:
         raise DataError(f"epochs must not be negative, received {epochs}")
+    if patience is not None and (patience < 1 or held_out is None):
+        raise DataError(
+            f"patience must be at least 1, received {patience}"
+            if held_out
+            else f"patience={patience} needs validation data: fit(model, train, validation, …)"
+        )
     loss = loss or default_loss(data)
     optimizer = optimizer or optim.Adam(model, lr=1e-3)
     rate = float(np.asarray(optimizer.lr))
-    reporter: Progress = Reporter() if progress is True else progress or Silent()
+    accuracy = data.task == "classification"
+    reporter: Progress = Reporter(accuracy=accuracy) if progress is True else progress or Silent()
     history = History()
     best_loss, best_weights, waiting = math.inf, None, 0
     steps, step = epochs * -(-len(data) // batch), 0
     started = time.perf_counter()
-    reporter.start(epochs)
     try:
+        reporter.start(epochs)
         for number in range(1, epochs + 1):
             epoch_started = time.perf_counter()
             total, right, seen = 0.0, 0.0, 0
             for x, y in batches(data, batch, seed=seed, epoch=number):
                 if schedule is not None:
                     optimizer.lr = rate * schedule(step / max(1, steps))
-                outputs = model(x, training=True)
-                value = loss(_like(outputs, y), y)
-                objective = value + penalty * nn.l2_penalty(model) if penalty else value
-                optimizer.zero_grad()
-                objective.backward()
-                optimizer.step()
+                with np.errstate(over="ignore", invalid="ignore"):  # it shows in the loss
+                    outputs = model(x, training=True)
+                    value = loss(_like(outputs, y), y)
+                    objective = value + penalty * nn.l2_penalty(model) if penalty else value
+                    if not math.isfinite(float(objective)):
+                        raise GradientError(
+                            f"the loss became {float(objective)} in epoch {number}, step "
+                            f"{step + 1}: try a smaller rate (now "
+                            f"{float(np.asarray(optimizer.lr)):g}) or scale the inputs"
+                        )
+                    optimizer.zero_grad()
+                    objective.backward()
+                    optimizer.step()
                 step += 1
                 total += float(value) * len(x)
                 right += score_sum(outputs, y, data)
                 seen += len(x)
-                if not math.isfinite(total):
-                    raise GradientError(
-                        f"the loss became {float(value)} in epoch {number}, step {step}: try a "
-                        f"smaller rate (now {float(np.asarray(optimizer.lr)):g}), or look for "
-                        "infinite inputs"
-                    )
             measured = evaluate(model, held_out, loss) if held_out else (math.nan, math.nan)
             row = Epoch(
                 number, total / seen, score_of(right, seen, data), *measured,
@@ -119,15 +133,15 @@ def fit(
             history.epochs.append(row)
             better = (measured[0] if held_out else row.loss) < best_loss
             if better:
+                best_weights = [p.numpy() for p in model.parameters()] if held_out else None
                 best_loss, waiting = measured[0] if held_out else row.loss, 0
                 history.best = number
-                best_weights = [p.numpy() for p in model.parameters()] if held_out else None
             else:
                 waiting += 1
-            if metrics is not None:
-                save_csv(metrics, history.epochs)
             if after_epoch is not None:
                 after_epoch(row, better)
+            if metrics is not None:
+                save_csv(metrics, history.epochs)
             reporter.epoch(row, better)
             if held_out and patience is not None and waiting >= patience:
                 history.stopped = f"no better validation loss in {patience} epochs"
@@ -138,9 +152,11 @@ def fit(
         reporter.stop()
         if schedule is not None:
             optimizer.lr = rate
-    if best_weights is not None:
-        for p, w in zip(model.parameters(), best_weights, strict=True):
-            p.assign(w)
+        if best_weights is not None:
+            for p, w in zip(model.parameters(), best_weights, strict=True):
+                p.assign(w)
+    if metrics is not None and not history.epochs:
+        save_csv(metrics, [])  # an older file would not be of this run
     history.seconds = time.perf_counter() - started
     return history
 
@@ -167,7 +183,8 @@ def default_loss(data: Dataset) -> Loss:
 def _like(outputs: Tensor, targets: Any) -> Tensor:
     """Outputs (n, 1) as (n,) where the targets are plain numbers."""
     if targets.ndim == 1 and targets.dtype.kind == "f" and outputs.shape == (len(targets), 1):
-        return outputs.reshape(len(targets))
+        flat: Tensor = outputs.reshape(len(targets))
+        return flat
     return outputs
 
 
@@ -194,7 +211,7 @@ def evaluate(
     data = as_dataset(data, "data")
     loss = loss or default_loss(data)
     total = right = 0.0
-    with no_grad():
+    with no_grad(), np.errstate(over="ignore", invalid="ignore"):
         for x, y in batches(data, batch, seed=0, shuffle=False):
             outputs = model(x)
             total += float(loss(_like(outputs, y), y)) * len(x)

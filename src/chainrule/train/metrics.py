@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from dataclasses import asdict, dataclass, fields
 
-from .files import write_text
+from .files import AnyPath, write_text
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of metrics. `score` is accuracy for classes, R² for numbers; validation may be NaN."""
+    """One row of metrics. `score` is accuracy, or R² for numbers; validation may be NaN."""
 
     epoch: int
     loss: float
@@ -35,6 +34,6 @@ def to_csv(rows: list[Epoch]) -> str:
     return out.getvalue()
 
 
-def save_csv(path: str | os.PathLike[str], rows: list[Epoch]) -> None:
+def save_csv(path: AnyPath, rows: list[Epoch]) -> None:
     """The rows as a CSV file, atomically."""
     write_text(path, to_csv(rows))

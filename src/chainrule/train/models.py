@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from .. import nn
@@ -19,6 +20,7 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "softplus": nn.softplus,
 }
 """The activations that a model can be described with, by name."""
+LARGEST_LAYER = 1_000_000
 
 
 def mlp(
@@ -38,7 +40,7 @@ def mlp(
     if min(sizes) < 1:
         raise RunError(f"layer sizes must be positive, received {sizes}")
     layers: list[Any] = []
-    for k, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for k, (n, m) in enumerate(pairwise(sizes)):
         if k:
             layers.append(ACTIVATIONS[activation])
         layers.append(nn.Linear(n, m))
@@ -58,19 +60,37 @@ def describe_mlp(
     }
 
 
-def build(description: Any, seed: int = 0) -> nn.Sequential:
-    """The model of a description read from a file: every field is checked."""
+def check_description(description: Any) -> None:
+    """RunError unless a description read from a file is one that `build` takes."""
     if not isinstance(description, dict) or description.get("kind") != "mlp":
         raise RunError(f"unknown kind of model: {description!r:.80}; this version knows 'mlp'")
     sizes = [description.get("inputs"), description.get("outputs")]
     hidden = description.get("hidden")
     if not isinstance(hidden, list) or not all(
-        isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 1_000_000
-        for n in (*sizes, *hidden)
+        type(n) is int and 1 <= n <= LARGEST_LAYER for n in (*sizes, *hidden)
     ):
-        raise RunError(f"the model's sizes are not positive whole numbers: {description!r:.120}")
+        raise RunError(
+            f"the model's sizes are not whole numbers from 1 to {LARGEST_LAYER:,}: "
+            f"{description!r:.120}"
+        )
     activation = description.get("activation")
-    if not isinstance(activation, str):
-        raise RunError(f"the model's activation is not a name: {activation!r:.40}")
-    return mlp(description["inputs"], hidden, description["outputs"], activation=activation,
-               seed=seed)  # fmt: skip
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise RunError(f"the model's activation {activation!r:.40} is not known to this version")
+
+
+def count_weights(description: dict[str, Any]) -> int:
+    """The number of weights and biases of the model described."""
+    sizes = [description["inputs"], *description["hidden"], description["outputs"]]
+    return sum((n + 1) * m for n, m in zip(sizes[:-1], sizes[1:], strict=True))
+
+
+def build(description: Any, seed: int = 0) -> nn.Sequential:
+    """The model of a description; RunError if it is no good one."""
+    check_description(description)
+    return mlp(
+        description["inputs"],
+        description["hidden"],
+        description["outputs"],
+        activation=description["activation"],
+        seed=seed,
+    )

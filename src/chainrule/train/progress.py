@@ -35,7 +35,7 @@ class Silent:
 
 
 class Reporter:
-    """A bar with loss, score, rate and time left; about ten plain lines where there is no terminal."""
+    """A bar with loss, score, rate and time left; ten plain lines where there is no terminal."""
 
     def __init__(self, console: Any = None) -> None:
         from rich.console import Console
@@ -74,11 +74,11 @@ class Reporter:
     def epoch(self, row: Epoch, better: bool) -> None:
         """Move the bar, or print every tenth of the way."""
         if self.bar is not None:
-            self.bar.update(self.task, advance=1, description=line(row))
+            self.bar.update(self.task, advance=1, description=line(row, self.accuracy))
         elif row.epoch % max(1, self.epochs // 10) == 0 or row.epoch == self.epochs:
-            self.console.print(
-                f"epoch {row.epoch:>4}/{self.epochs}  {line(row)}", highlight=False, soft_wrap=True
-            )
+            wide = len(str(self.epochs))
+            text = f"epoch {row.epoch:>{wide}}/{self.epochs}  {line(row, self.accuracy)}"
+            self.console.print(text, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Take the bar down."""
@@ -87,10 +87,24 @@ class Reporter:
             self.bar = None
 
 
-def line(row: Epoch) -> str:
-    """The measures of an epoch in a line."""
-    parts = [f"loss {row.loss:.4f}", f"score {row.score:.4f}"]
-    if not math.isnan(row.validation_loss):
-        parts += [f"validation {row.validation_loss:.4f}", f"{row.validation_score:.4f}"]
+def line(row: Epoch, accuracy: bool = True) -> str:
+    """The measures of an epoch in a line.
+
+    >>> line(Epoch(1, 0.5, 0.875, 0.75, 0.8, 0.01, 1.0))
+    'loss 0.5000  accuracy 87.5 %  validation loss 0.7500  accuracy 80.0 %  rate 0.01'
+    """
+    parts = [f"loss {_number(row.loss)}", _score(row.score, accuracy)]
+    if not math.isnan(row.validation_score):
+        parts.append(f"validation loss {_number(row.validation_loss)}")
+        parts.append(_score(row.validation_score, accuracy))
     parts.append(f"rate {row.rate:.2g}")
     return "  ".join(parts)
+
+
+def _score(score: float, accuracy: bool) -> str:
+    return f"accuracy {100 * score:.1f} %" if accuracy else f"R² {_number(score)}"
+
+
+def _number(value: float) -> str:
+    """Four digits after the point; the huge numbers of a run that diverges in short."""
+    return f"{value:.4f}" if not abs(value) >= 1e5 else f"{value:.3g}"

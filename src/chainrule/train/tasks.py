@@ -1,8 +1,10 @@
-"""Whole jobs: data, model, training, test, run folder. The command line is a thin cover of these."""
+"""Whole jobs: data, model, training, test, run folder; the command line is a thin cover."""
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,12 +14,13 @@ import numpy as np
 
 from .. import nn, optim
 from ..core.context import no_grad
-from ..data import Dataset, Encoder, digits, read_table, split_csv, split_dataset
+from ..data import Dataset, Encoder, batches, digits, read_table, split_csv, split_dataset
 from ..errors import RunError
+from .files import AnyPath
 from .loop import History, evaluate, fit
 from .metrics import Epoch
-from .models import ACTIVATIONS, build, describe_mlp
-from .run import METRICS, Run
+from .models import ACTIVATIONS, LARGEST_LAYER, build, describe_mlp
+from .run import METRICS, Run, check_folder
 
 LOSSES: dict[str, Callable[..., Any]] = {
     "softmax": nn.softmax_cross_entropy,
@@ -33,6 +36,8 @@ OPTIMIZERS: dict[str, Any] = {
     "adam": optim.Adam,
     "adamw": optim.AdamW,
 }
+CHECKPOINT_SECONDS = 5.0
+"""A run that is killed loses no more than this, and not much time goes into files."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +66,24 @@ class Options:
         if (loss == "squared") != (task == "regression"):
             fits = "squared" if task == "regression" else "softmax or hinge"
             raise RunError(f"loss {loss!r} does not fit a {task}: use {fits}")
-        for name, low in (("rate", 0.0), ("batch", 1), ("penalty", 0.0), ("epochs", 0), ("seed", 0)):
+        for name, low in (
+            ("rate", 0.0),
+            ("batch", 1),
+            ("penalty", 0.0),
+            ("epochs", 0),
+            ("seed", 0),
+        ):
             value = getattr(self, name)
-            if not value >= low or (name == "rate" and value == 0):
-                raise RunError(f"{name} must be {'above' if name == 'rate' else 'at least'} {low}, "
-                               f"received {value}")  # fmt: skip
+            if not low <= value < math.inf or (name == "rate" and value == 0):
+                least = "above" if name == "rate" else "at least"
+                raise RunError(f"{name} must be {least} {low:g} and finite, received {value}")
         if self.patience is not None and self.patience < 1:
             raise RunError(f"patience must be at least 1, received {self.patience}")
-        if not all(1 <= n <= 1_000_000 for n in self.hidden):
-            raise RunError(f"hidden sizes must be from 1 to 1,000,000, received {self.hidden}")
+        if not all(1 <= n <= LARGEST_LAYER for n in self.hidden):
+            raise RunError(
+                f"hidden sizes must be from 1 to {LARGEST_LAYER:,}, received "
+                f"{', '.join(map(str, self.hidden))}"
+            )
         return replace(self, loss=loss)
 
 
@@ -93,14 +107,16 @@ class Outcome:
         """The line that says how good it is."""
         if self.run.classes:
             return f"test accuracy: {100 * self.test_score:.1f} %"
+        if math.isnan(self.test_score):
+            return "test R²: not defined (the test targets are all equal)"
         return f"test R²: {self.test_score:.4f}"
 
 
 def train_digits(
-    options: Options | None = None, *, out: str | os.PathLike[str] | None = None,
+    options: Options | None = None, *, out: AnyPath | None = None,
     progress: Any = True,
 ) -> Outcome:  # fmt: skip
-    """Train a classifier of the 1,797 handwritten digits: 60 % train, 20 % validation, 20 % test."""
+    """Train a classifier of the 1,797 digits: 60 % train, 20 % validation, 20 % test."""
     options = options or Options()
     parts = split_dataset(digits(), seed=options.seed)
     source = {"kind": "digits", "split": [0.6, 0.2, 0.2], "seed": options.seed}
@@ -108,8 +124,8 @@ def train_digits(
 
 
 def train_csv(
-    path: str | os.PathLike[str], target: str, options: Options | None = None, *,
-    task: Any = None, ignore: tuple[str, ...] = (), out: str | os.PathLike[str] | None = None,
+    path: AnyPath, target: str, options: Options | None = None, *,
+    task: Any = None, ignore: tuple[str, ...] = (), out: AnyPath | None = None,
     progress: Any = True,
 ) -> Outcome:  # fmt: skip
     """Train on a table: the column `target` from all others; 60 / 20 / 20 % of the rows."""
@@ -129,10 +145,11 @@ def cosine(done: float) -> float:
 
 def _train(
     parts: tuple[Dataset, Dataset, Dataset], source: dict[str, Any], encoder: Encoder | None,
-    options: Options, out: str | os.PathLike[str] | None, progress: Any,
+    options: Options, out: AnyPath | None, progress: Any,
 ) -> Outcome:  # fmt: skip
     train, validation, test = parts
     options = options.checked(train.task)
+    folder = None if out is None else check_folder(out)
     outputs = len(train.classes) if train.classes else 1
     inputs = int(np.prod(train.inputs.shape[1:]))
     description = describe_mlp(inputs, options.hidden, outputs, options.activation)
@@ -141,12 +158,16 @@ def _train(
         model, description, source, {**asdict(options), "schedule": "cosine"}, {}, encoder,
         train.classes,
     )  # fmt: skip
-    folder = None if out is None else Path(out)
+    saved = 0.0
 
     def keep(row: Epoch, better: bool) -> None:
-        """The first checkpoint early, so that a folder that cannot be written is known at once."""
-        if folder is not None and row.epoch == 1:
+        """A checkpoint of the best weights so far: the first at once, others seconds apart."""
+        nonlocal saved
+        due = better and time.perf_counter() - saved > CHECKPOINT_SECONDS
+        if folder is not None and (row.epoch == 1 or due):
+            run.result = {"epochs": row.epoch, "stopped": "not finished"}
             run.save(folder)
+            saved = time.perf_counter()
 
     loss = LOSSES[options.loss]
     history = fit(
@@ -167,20 +188,21 @@ def _train(
     return Outcome(run, history, test_loss, test_score, folder)
 
 
-def predict_csv(run: Run, path: str | os.PathLike[str]) -> list[str]:
+def predict_csv(run: Run, path: AnyPath) -> list[str]:
     """The prediction for each row of a table, as text: the class, or the number."""
     if run.encoder is None:
         return _predict_pictures(run, path)
     inputs = run.encoder.transform(read_table(path))
-    with no_grad():
-        outputs = np.asarray(run.model(inputs))
+    outputs = _outputs(run, inputs)
     if run.classes:
         return [run.classes[k] for k in outputs.argmax(1)]
     return [repr(float(v)) for v in run.encoder.unscale(outputs.reshape(len(inputs)))]
 
 
-def _predict_pictures(run: Run, path: str | os.PathLike[str]) -> list[str]:
+def _predict_pictures(run: Run, path: AnyPath) -> list[str]:
     """Predictions of a digits run for a table of pixels 0 to 16, one column a pixel."""
+    if run.data.get("kind") != "digits" or not run.classes:
+        raise RunError("this run has no recipe for the columns of a table: call run.model itself")
     table = read_table(path)
     expected = int(run.description["inputs"])
     names = [name for name in table.cells if name not in ("target", "label", "digit")]
@@ -189,7 +211,18 @@ def _predict_pictures(run: Run, path: str | os.PathLike[str]) -> list[str]:
             f"{table.source} has {len(names)} columns of inputs; this run takes {expected} pixels "
             "of 0 to 16 a row (and, if present, a column 'target', 'label' or 'digit')"
         )
-    inputs = np.stack([table.numbers(name) for name in names], axis=1).astype(np.float32) / 16
-    with no_grad():
-        outputs = np.asarray(run.model(inputs))
+    pixels = np.stack([table.numbers(name) for name in names], axis=1)
+    bad = np.argwhere((pixels < 0) | (pixels > 16))
+    if len(bad):
+        row, column = bad[0]
+        table.refuse(int(row), names[column], "is no pixel: they go from 0 (paper) to 16 (ink)")
+    outputs = _outputs(run, (pixels / 16).astype(np.float32))
     return [run.classes[k] for k in outputs.argmax(1)]
+
+
+def _outputs(run: Run, inputs: Any) -> Any:
+    """The outputs of the model for rows of inputs, a batch at a time."""
+    with no_grad():
+        parts = [np.asarray(run.model(x)) for x, _ in batches((inputs, inputs), 1024, seed=0,
+                                                              shuffle=False)]  # fmt: skip
+    return np.concatenate(parts)
