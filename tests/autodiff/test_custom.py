@@ -95,7 +95,8 @@ def test_jacobians_and_vmap_of_a_gate():
     np.testing.assert_allclose(np.asarray(J @ X), X * Y)
     np.testing.assert_allclose(np.asarray(X @ J), X * Y)
     rows = np.stack([X, Y])
-    np.testing.assert_allclose(np.asarray(cr.vmap(Multiply(), in_axes=(0, None))(rows, Y)), rows * Y)
+    products = cr.vmap(Multiply(), in_axes=(0, None))(rows, Y)
+    np.testing.assert_allclose(np.asarray(products), rows * Y)
 
 
 def test_a_gate_with_several_outputs():
@@ -220,7 +221,7 @@ def test_second_derivatives_of_a_numpy_gate_say_to_write_a_tensor_gate():
 
 
 def test_a_numpy_gate_beside_an_outer_variable():
-    """The gradient is recorded, since it depends on w; only what goes through the gate twice ends."""
+    """The gradient depends on w and is recorded; only a second one by the gate is refused."""
     w = cr.tensor(2.0)
     for derivative in (
         cr.grad(lambda x: (w * Multiply()(x, Y)).sum()),
@@ -230,9 +231,6 @@ def test_a_numpy_gate_beside_an_outer_variable():
         np.testing.assert_allclose(np.asarray(result), 2 * Y)
     with pytest.raises(GradientError, match="only a first derivative"):
         cr.grad(lambda x: (w * Multiply()(x, Y)).sum())(X).sum().backward()
-    # backward, the first derivative, goes through
-    cr.jvp(lambda v: w * v, (X,), (np.ones(3),))[1].sum().backward()
-    assert float(w.grad) == 3
 
 
 def test_vmap_and_traces_of_the_gradient_of_a_numpy_gate():

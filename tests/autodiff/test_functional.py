@@ -217,7 +217,11 @@ def test_perturbations_are_not_confused():
     assert float(cr.grad(lambda x: x * cr.grad(lambda y: x + y)(1.0))(1.0)) == 1
     assert float(cr.grad(lambda x: x * cr.grad(lambda y: x * y)(2.0))(3.0)) == 6
     assert float(cr.grad(lambda x: cr.grad(lambda y: x * y * y)(x))(3.0)) == 6 * 2
-    assert float(cr.jvp(lambda x: x * cr.jvp(lambda y: x + y, (1.0,), (1.0,))[1], (1.0,), (1.0,))[1]) == 1
+
+    def times_inner(x):
+        return x * cr.jvp(lambda y: x + y, (1.0,), (1.0,))[1]
+
+    assert float(cr.jvp(times_inner, (1.0,), (1.0,))[1]) == 1
 
 
 MODES = {
@@ -364,7 +368,8 @@ def test_jacobian_products(rows):
     J = cr.jacobian(lambda x: cr.sin(B @ x))(X)
     dense = np.asarray(J.todense())
     np.testing.assert_allclose(dense, np.cos(B @ X)[:, None] * B)
-    V, U = np.random.default_rng(1).normal(size=(3, 2)), np.random.default_rng(2).normal(size=(4, rows))
+    V = np.random.default_rng(1).normal(size=(3, 2))
+    U = np.random.default_rng(2).normal(size=(4, rows))
     for received, expected in (
         (J @ V[:, 0], dense @ V[:, 0]), (J @ V, dense @ V), (U[0] @ J, U[0] @ dense),
         (U @ J, U @ dense), (np.asarray(J), dense),

@@ -30,7 +30,8 @@ EXAMPLES = [
     (False, ...), (True, [0, 1]), (slice(None), True), np.s_[0, True, :, [1, 2]],
     MASK, X > 50, np.array([True, False]), [True, False], np.s_[:, [True, False, True]],
     np.s_[..., X[0, 0] > 1], np.s_[1, MASK[0]], np.s_[[0, 1], MASK[0, :, :2].any(1)[[0, 1, 2]][0]],
-    np.s_[MASK[:, 0, 0], 1], np.s_[MASK[:, :, 0], None], np.s_[[1, 0], 0, [True, False, True, False]],
+    np.s_[MASK[:, 0, 0], 1], np.s_[MASK[:, :, 0], None],
+    np.s_[[1, 0], 0, [True, False, True, False]],
     np.array([1, 0], np.uint8), np.array([-1, 0], np.int8), np.s_[np.array([0, 1], np.int32), 1],
 ]  # fmt: skip
 
@@ -89,7 +90,7 @@ def _empty_ellipsis_between(index, ndim):
     nothing.
     """
     axes = sum(
-        np.ndim(part) if getattr(part, "dtype", None) == bool else not isinstance(part, bool)
+        np.ndim(part) if getattr(part, "dtype", None) == np.bool_ else not isinstance(part, bool)
         for part in index
         if part is not None and part is not ...
     )

@@ -107,8 +107,8 @@ def test_operators_with_numbers_and_arrays_on_either_side(symbol, other, dtype):
         with pytest.raises(DTypeError, match="does not take bool"):
             function(cr.asarray(x), other)
         return
-    if dtype == "bool" and symbol == "-" and np.result_type(x, other) == bool:
-        return
+    if dtype == "bool" and symbol == "-" and np.result_type(x, other) == np.bool_:
+        return  # NumPy refuses it too
     for numpy_first, ours in (
         (lambda: function(x, other), lambda: function(cr.asarray(x), other)),
         (lambda: function(other, x), lambda: function(other, cr.asarray(x))),

@@ -22,11 +22,12 @@ def explain(
 ) -> None:
     """Print each gate of an expression: value, upstream, local and downstream gradients."""
     from ..explain import evaluate, show, table
+    from ..train.files import write_text
 
     result, names = evaluate(expression, _values(values or []))
     Console(highlight=False).print(table(result, names))
     if svg is not None:
-        show(result, svg, names=names)
+        write_text(svg, show(result, names=names).svg)
         typer.echo(f"picture written to {svg}")
 
 

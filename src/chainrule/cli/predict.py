@@ -16,9 +16,12 @@ def predict(
     ] = None,
 ) -> None:
     """Print a prediction for each row of a CSV file."""
+    from ..errors import RunError
     from ..train import load_run, predict_csv
     from ..train.files import write_text
 
+    if out is not None and out.exists() and out.samefile(file):
+        raise RunError(f"--out {out} is the file to predict from: give another name")
     predictions = predict_csv(load_run(run), file)
     text = "prediction\n" + "".join(f"{_cell(p)}\n" for p in predictions)
     if out is None:

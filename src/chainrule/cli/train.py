@@ -11,6 +11,10 @@ from rich.console import Console
 from ..errors import RunError
 
 DATA = "The data: `digits` (1,797 handwritten digits that come along), or a CSV file."
+OUT = (
+    "The run folder [default: runs/NAME-seed-N]. A run that is in it is replaced; a folder with "
+    "other things is refused."
+)
 
 
 def train(
@@ -45,9 +49,7 @@ def train(
     seed: Annotated[
         int, typer.Option(help="Decides split, weights and order; same seed, same run.")
     ] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="The run folder [default: runs/NAME-seed-N].")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help=OUT)] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train a network, test it, and write a run folder (weights, settings, metrics)."""
@@ -83,7 +85,8 @@ def train(
     console.print(outcome.summary)
     console.print(f"run folder: {folder}")
     if history.interrupted:
-        console.print("interrupted: the folder holds the best weights so far")
+        kept = "best weights so far" if history.best else "weights of an unfinished first epoch"
+        console.print(f"interrupted: the folder holds the {kept}")
         raise typer.Exit(130)
 
 

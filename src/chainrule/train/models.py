@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from itertools import pairwise
 from typing import Any
 
 from .. import nn
@@ -81,7 +82,7 @@ def check_description(description: Any) -> None:
 def count_weights(description: dict[str, Any]) -> int:
     """The number of weights and biases of the model described."""
     sizes = [description["inputs"], *description["hidden"], description["outputs"]]
-    return sum((n + 1) * m for n, m in zip(sizes[:-1], sizes[1:], strict=True))
+    return sum((n + 1) * m for n, m in pairwise(sizes))
 
 
 def build(description: Any, seed: int = 0) -> nn.Sequential:

@@ -35,12 +35,16 @@ class Silent:
 
 
 class Reporter:
-    """A bar with loss, score, rate and time left; ten plain lines where there is no terminal."""
+    """A bar with loss, score, rate and time left; about ten plain lines without a terminal.
 
-    def __init__(self, console: Any = None) -> None:
+    The score is shown as accuracy in percent, or as R² with `accuracy=False`.
+    """
+
+    def __init__(self, console: Any = None, *, accuracy: bool = True) -> None:
         from rich.console import Console
 
         self.console = console or Console()
+        self.accuracy = accuracy
         self.bar: Any = None
         self.epochs = 0
 
