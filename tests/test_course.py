@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,94 @@ class TestJacobians:
         delta = U * (X @ W > 0)
         assert np.allclose(dX, delta @ W.T, rtol=1e-14)
         assert np.allclose(dW, X.T @ delta, rtol=1e-14)
+
+
+def ring(n: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """A disc in a ring: points (n, 2) and their class, 1 inside."""
+    r = np.random.default_rng(0)
+    angle, inner = r.uniform(0, 2 * np.pi, n), np.arange(n) < n // 2
+    radius = np.where(inner, 0.5, 1.5) + r.normal(size=n) * 0.1
+    points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return points.astype("f"), inner.astype(int)
+
+
+class TestNetworks:
+    """N3, N5, N6 and N7 stand in tests/nn/test_notes.py and test_losses.py."""
+
+    def fitted(self, model: cr.nn.Module) -> float:
+        x, y = ring()
+        optimizer = cr.optim.Adam(model, lr=0.01)
+        cr.train.fit(model, (x, y), epochs=60, optimizer=optimizer, progress=False)
+        return float(cr.nn.accuracy(model(x), y))
+
+    def test_n1_a_line_does_not_separate_a_ring(self) -> None:
+        assert self.fitted(cr.nn.Linear(2, 2, seed=0)) < 0.7
+
+    def test_n1_ten_templates(self) -> None:
+        digits = cr.data.digits()
+        model = cr.nn.Linear(64, 10, seed=0)
+        cr.train.fit(model, digits, epochs=40, progress=False)
+        assert cr.nn.accuracy(model(digits.inputs), digits.targets) > 0.9
+        # the score of a class is the product of its template with the image, plus its bias
+        templates = model.weight.numpy().T.reshape(10, 8, 8)
+        image = digits.inputs[3].reshape(8, 8)
+        scores = (templates * image).sum((1, 2)) + model.bias.numpy()
+        assert np.allclose(scores, model(digits.inputs[3:4])[0], atol=1e-5)
+
+    def test_n2_two_layers_do(self) -> None:
+        nn = cr.nn
+        model = nn.Sequential(nn.Linear(2, 16), nn.relu, nn.Linear(16, 2), seed=0)
+        assert self.fitted(model) == 1.0
+        boundary = np.asarray(model(np.array([[0, 0], [2, 2], [-2, 0]], "f"))).argmax(-1)
+        assert boundary.tolist() == [1, 0, 0]
+        hidden = nn.Sequential(nn.Linear(64, 100), nn.relu, nn.Linear(100, 10), seed=0)
+        assert hidden[0].weight.numpy().T.reshape(100, 8, 8).shape == (100, 8, 8)
+
+    @pytest.mark.parametrize(
+        ("name", "values", "slopes"),
+        [
+            ("sigmoid", (0.11920, 0.73106), (0.10499, 0.19661)),
+            ("tanh", (-0.96403, 0.76159), (0.07065, 0.41997)),
+            ("relu", (0, 1), (0, 1)),
+            ("leaky_relu", (-0.02, 1), (0.01, 1)),
+            ("elu", (-0.86466, 1), (0.13534, 1)),
+            ("gelu", (-0.04550, 0.84134), (-0.08523, 1.08332)),
+            ("silu", (-0.23841, 0.73106), (-0.09078, 0.92767)),
+            ("softplus", (0.12693, 1.31326), (0.11920, 0.73106)),
+        ],
+    )
+    def test_n4_activations(self, name: str, values: object, slopes: object) -> None:
+        f = getattr(cr.nn, name)
+        p = np.array([-2.0, 1.0])
+        assert np.allclose(f(p), values, atol=1e-5)
+        assert np.allclose(cr.vmap(cr.grad(f))(p), slopes, atol=1e-5)
+
+    def test_n10_three_steps_of_each_update(self) -> None:
+        expected = {
+            "SGD": 0.5120, "Momentum": 0.0620, "Nesterov": -0.1084, "AdaGrad": 0.7805,
+            "RMSProp": 0.0, "Adam": 0.7016, "AdamW": 0.6989,
+        }  # fmt: skip
+        for name, value in expected.items():
+            w = cr.Parameter(np.float64(1.0), name="w")
+            optimizer = getattr(cr.optim, name)([w], lr=0.1)
+            for _ in range(3):
+                optimizer.zero_grad()
+                (w * w).backward()
+                optimizer.step()
+            assert float(w) == pytest.approx(value, abs=6e-5), name
+
+
+@pytest.mark.parametrize("name", ["g1", "g2"])
+def test_the_drawn_graphs_are_as_kept(name: str) -> None:
+    """docs/pictures holds the pictures of G1 and G2 as the program draws them."""
+    if name == "g1":
+        x, y, z = cr.tensor(-2.0), cr.tensor(5.0), cr.tensor(-4.0)
+        q = x + y
+        f = q * z
+        picture = f.show()
+    else:
+        w0, x0, w1, x1, w2 = (cr.tensor(v) for v in (2.0, -1.0, -3.0, -2.0, -3.0))
+        out = 1 / (1 + cr.exp(-(w0 * x0 + w1 * x1 + w2)))
+        picture = out.show()
+    kept = Path(__file__).parent.parent / "docs" / "pictures" / f"{name}.svg"
+    assert picture.svg.strip() == kept.read_text().strip()

@@ -118,7 +118,7 @@ def trace(function: Any, types: Sequence[ArrayType]) -> tuple[Graph, Any]:
     with context(trace=recording, recording=True):
         inputs = [recording.input(t) for t in types]
         result = function(*inputs)
-        leaves, structure = optree.tree_flatten(result, none_is_leaf=False)
+        leaves, structure = optree.tree_flatten(result, namespace="chainrule")
         outputs = [recording.lift(to_tensor(leaf)) for leaf in leaves]
     graph = Graph.of(
         outputs,
