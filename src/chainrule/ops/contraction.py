@@ -8,7 +8,8 @@ repeated letters to diagonals and sums letters of a single operand.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..core.local import Contraction, Local
 from ..core.primitive import Array, Params, Primitive
 from ..core.types import ArrayType, Shape, normalize_axis, size_of
 from ..errors import DTypeError, ShapeError
-from .arithmetic import _add, _multiply
+from .arithmetic import _multiply
 from .dispatch import bind, broadcast_to, to_tensor, unify
 from .reducing import sum as sum_
 from .shaping import diagonal, moveaxis, permute_dims, reshape
@@ -143,7 +144,7 @@ def contract(x: ArrayLike, y: ArrayLike, /, spec: str) -> Tensor:
     """
     first, second = (to_tensor(t) for t in unify(_multiply, (to_tensor(x), to_tensor(y))))
     a, b, out = parse(spec)
-    check_letters(spec, (a, b), (first.shape, second.shape))
+    _sizes(spec, (a, b), (first.shape, second.shape))
     for c in set(a + b + out):
         counts = (a.count(c), b.count(c), out.count(c))
         if max(counts) > 1 or sum(counts) < 2:
@@ -159,24 +160,6 @@ def _contract(x: Tensor, y: Tensor, spec: str) -> Tensor:
     return result
 
 
-def check_letters(spec: str, letters: Sequence[str], shapes: Sequence[Shape]) -> dict[str, int]:
-    """The size of each letter; an operand that does not fit is an error."""
-    sizes: dict[str, int] = {}
-    for k, (names, shape) in enumerate(zip(letters, shapes, strict=True)):
-        if len(names) != len(shape):
-            raise ShapeError(
-                f"einsum {spec!r}: operand {k} has {len(names)} letters ({names!r}) "
-                f"but shape {shape}"
-            )
-        for c, n in zip(names, shape, strict=True):
-            if sizes.setdefault(c, n) != n:
-                raise ShapeError(
-                    f"einsum {spec!r}: letter {c!r} has size {sizes[c]} in one operand "
-                    f"and {n} in operand {k} of shape {shape}"
-                )
-    return sizes
-
-
 def einsum(spec: str, /, *operands: ArrayLike) -> Tensor:
     """Einstein summation: products of entries, summed over the letters the output does not have.
 
@@ -187,107 +170,107 @@ def einsum(spec: str, /, *operands: ArrayLike) -> Tensor:
     >>> float(cr.einsum("ii->", cr.asarray([[1.0, 2.0], [3.0, 4.0]])))
     5.0
     """
-    tensors = [to_tensor(x) for x in operands]
-    letters, out = _parse_einsum(spec, [t.ndim for t in tensors])
-    if not tensors:
-        raise ShapeError("einsum takes at least one operand, received none")
-    pairs = []
-    for names, t in zip(letters, tensors, strict=True):
-        shape = list(t.shape)
-        pairs.append(_take_diagonals(names, reshape(t, tuple(shape))))
-    sizes = _broadcast_sizes(spec, letters, [t.shape for t in tensors])
-    pairs = [_drop_ones(names, t, sizes) for names, t in pairs]
-    if len(pairs) > 1:
-        pairs = [
-            (names, to_tensor(t))
-            for (names, _), t in zip(pairs, unify(_multiply, [t for _, t in pairs]), strict=True)
-        ]
-    for c in out:
-        if c not in sizes:
-            raise ShapeError(f"einsum {spec!r}: output letter {c!r} stands in no operand")
-    names, result = _reduce(pairs, out)
-    for c in names:
-        if c not in out:
-            result, names = sum_(result, axis=names.index(c)), names.replace(c, "")
-    return _arrange(names, result, out, sizes)
+    if not isinstance(spec, str):
+        raise DTypeError(f"einsum takes a pattern like 'ij,jk->ik' first, received {spec!r:.60}")
+    return _run(spec, [to_tensor(x) for x in operands])
 
 
-def _arrange(names: str, x: Tensor, out: str, sizes: dict[str, int]) -> Tensor:
-    """x with letters `names` in the order of `out`, repeated along letters it does not have."""
-    present = [c for c in out if c in names]
-    order = tuple(names.index(c) for c in present)
+def _run(spec: str, tensors: list[Tensor]) -> Tensor:
+    """The steps of an einsum, found once for a pattern and shapes."""
+    dtype = tensors[0].dtype if tensors else None
+    for t in tensors:
+        if t.dtype is not dtype:
+            tensors = [to_tensor(t) for t in unify(_multiply, tensors)]
+            break
+    for step in _steps(spec, *[t.shape for t in tensors]):
+        tensors = step(tensors)
+    return tensors[0]
+
+
+Step = Callable[[list[Tensor]], list[Tensor]]
+
+
+@lru_cache(maxsize=4096)
+def _steps(spec: str, *shapes: Shape) -> tuple[Step, ...]:
+    """An einsum of operands of these shapes as steps, each from a list of Tensors to the next.
+
+    Diagonals of repeated letters first, then sums over letters of a single operand, then
+    contractions pair by pair, the one with the smallest result first.
+    """
+    letters, out = _split_spec(spec, tuple(map(len, shapes)))
+    sizes = _sizes(spec, letters, shapes)
+    steps: list[Step] = []
+    names, current = list(letters), list(shapes)
+
+    def change(k: int, new: str, function: Callable[[Tensor], Tensor]) -> None:
+        """Operand k goes through a function and has other letters after it."""
+        steps.append(lambda ts: [function(t) if j == k else t for j, t in enumerate(ts)])
+        names[k] = new
+
+    for k, shape in enumerate(current):
+        wide = [n == sizes[c] for c, n in zip(names[k], shape, strict=True)]
+        if not all(wide):  # axes of size 1 that broadcast against others are left out
+            kept = tuple(n for n, w in zip(shape, wide, strict=True) if w)
+            few = "".join(c for c, w in zip(names[k], wide, strict=True) if w)
+            change(k, few, partial(reshape, shape=kept))
+        for c in names[k]:
+            while names[k].count(c) > 1:
+                i = names[k].index(c)
+                j = names[k].index(c, i + 1)
+                rest = names[k][:i] + names[k][i + 1 : j] + names[k][j + 1 :]
+                change(k, rest + c, partial(diagonal, axis1=i, axis2=j))
+
+    def sum_lone(k: int) -> None:
+        others = out + "".join(n for j, n in enumerate(names) if j != k)
+        lone = tuple(a for a, c in enumerate(names[k]) if c not in others)
+        if lone:
+            kept = "".join(c for c in names[k] if c in others)
+            change(k, kept, partial(sum_, axis=lone))
+
+    for k in range(len(names)):
+        sum_lone(k)
+    while len(names) > 1:
+        i, j, kept = _cheapest(names, out, sizes)
+        pattern = f"{names[i]},{names[j]}->{kept}"
+        steps.append(partial(_pair, i, j, pattern))
+        names = [n for k, n in enumerate(names) if k not in (i, j)] + [kept]
+        sum_lone(len(names) - 1)
+    present = [c for c in out if c in names[0]]
+    order = tuple(names[0].index(c) for c in present)
     if order != tuple(range(len(order))):
-        x = permute_dims(x, order)
-    if len(present) < len(out):
-        x = reshape(x, tuple(sizes[c] if c in names else 1 for c in out))
-    return broadcast_to(x, tuple(sizes[c] for c in out))
+        change(0, "".join(present), partial(permute_dims, axes=order))
+    if len(present) < len(out):  # letters that only the output has (broadcast ones)
+        ones = tuple(sizes[c] if c in present else 1 for c in out)
+        full = tuple(sizes[c] for c in out)
+        change(0, out, lambda t: broadcast_to(reshape(t, ones), full))
+    return tuple(steps)
 
 
-def _reduce(pairs: list[tuple[str, Tensor]], out: str) -> tuple[str, Tensor]:
-    """Contract pair by pair, the pair with the smallest result first."""
-    pairs = [_sum_lone(k, pairs, out) for k in range(len(pairs))]
-    while len(pairs) > 1:
-        best = None
-        for i in range(len(pairs)):
-            for j in range(i + 1, len(pairs)):
-                kept = _kept(i, j, pairs, out)
-                sizes = {
-                    c: n
-                    for k in (i, j)
-                    for c, n in zip(pairs[k][0], pairs[k][1].shape, strict=True)
-                }
-                result = size_of(tuple(sizes[c] for c in kept))
-                cost = (
-                    result - pairs[i][1].size - pairs[j][1].size,
-                    size_of(tuple(sizes.values())),
-                )
-                if best is None or cost < best[0]:
-                    best = (cost, i, j, kept)
-        assert best is not None
-        _, i, j, kept = best
-        (a, x), (b, y) = pairs[i], pairs[j]
-        product = (kept, _contract(x, y, f"{a},{b}->{kept}"))
-        pairs = [p for k, p in enumerate(pairs) if k not in (i, j)] + [product]
-        pairs[-1] = _sum_lone(len(pairs) - 1, pairs, out)
-    return pairs[0]
+def _pair(i: int, j: int, pattern: str, tensors: list[Tensor]) -> list[Tensor]:
+    """Two operands become their contraction, which goes last."""
+    if len(tensors) == 2:
+        return [_contract(tensors[0], tensors[1], pattern)]
+    rest = [t for k, t in enumerate(tensors) if k not in (i, j)]
+    return [*rest, _contract(tensors[i], tensors[j], pattern)]
 
 
-def _kept(i: int, j: int, pairs: list[tuple[str, Tensor]], out: str) -> str:
-    """The letters of a product of two operands that are needed later, in the output's order."""
-    rest = out + "".join(names for k, (names, _) in enumerate(pairs) if k not in (i, j))
-    both = pairs[i][0] + "".join(c for c in pairs[j][0] if c not in pairs[i][0])
-    kept = [c for c in both if c in rest]
-    return "".join(sorted(kept, key=lambda c: out.index(c) if c in out else -1))
+def _cheapest(names: Sequence[str], out: str, sizes: dict[str, int]) -> tuple[int, int, str]:
+    """The pair to contract next, and the letters its product keeps, in the output's order."""
+    best: tuple[tuple[int, int], int, int, str] | None = None
+    for i, j in combinations(range(len(names)), 2):
+        rest = out + "".join(n for k, n in enumerate(names) if k not in (i, j))
+        both = names[i] + "".join(c for c in names[j] if c not in names[i])
+        kept = "".join(sorted((c for c in both if c in rest), key=out.find))
+        size = [size_of(tuple(sizes[c] for c in n)) for n in (kept, names[i], names[j], both)]
+        cost = (size[0] - size[1] - size[2], size[3])
+        if best is None or cost < best[0]:
+            best = (cost, i, j, kept)
+    assert best is not None
+    return best[1:]
 
 
-def _sum_lone(k: int, pairs: list[tuple[str, Tensor]], out: str) -> tuple[str, Tensor]:
-    """Sum the letters that stand in this operand alone."""
-    names, x = pairs[k]
-    others = out + "".join(n for j, (n, _) in enumerate(pairs) if j != k)
-    lone = tuple(a for a, c in enumerate(names) if c not in others)
-    if not lone:
-        return names, x
-    return "".join(c for c in names if c in others), sum_(x, axis=lone)
-
-
-def _take_diagonals(names: str, x: Tensor) -> tuple[str, Tensor]:
-    """Letters that stand twice become one, along the diagonal."""
-    for c in names:
-        while names.count(c) > 1:
-            i = names.index(c)
-            j = names.index(c, i + 1)
-            if x.shape[i] != x.shape[j]:
-                raise ShapeError(
-                    f"einsum: letter {c!r} stands for sizes {x.shape[i]} and {x.shape[j]} "
-                    f"of an operand of shape {x.shape}"
-                )
-            x = diagonal(x, axis1=i, axis2=j)
-            names = "".join(n for k, n in enumerate(names) if k not in (i, j)) + c
-    return names, x
-
-
-def _broadcast_sizes(spec: str, letters: Sequence[str], shapes: Sequence[Shape]) -> dict[str, int]:
-    """Sizes of the letters; those that stand for "..." (capitals) broadcast."""
+def _sizes(spec: str, letters: Sequence[str], shapes: Sequence[Shape]) -> dict[str, int]:
+    """The size of each letter; operands that do not fit are an error. Size 1 broadcasts."""
     sizes: dict[str, int] = {}
     for k, (names, shape) in enumerate(zip(letters, shapes, strict=True)):
         if len(names) != len(shape):
@@ -297,33 +280,34 @@ def _broadcast_sizes(spec: str, letters: Sequence[str], shapes: Sequence[Shape])
             )
         for c, n in zip(names, shape, strict=True):
             known = sizes.setdefault(c, n)
+            if names.count(c) > 1 and any(
+                m != n for d, m in zip(names, shape, strict=True) if d == c
+            ):
+                raise ShapeError(
+                    f"einsum {spec!r}: letter {c!r} stands for different sizes in operand {k} "
+                    f"of shape {shape}"
+                )
             if known == 1 or known == n:
                 sizes[c] = n
             elif n != 1:
                 raise ShapeError(
                     f"einsum {spec!r}: letter {c!r} has size {known} in one operand "
-                    f"and {n} in operand {k} of shape {shape}"
+                    f"and {n} in operand {k}; the operands have shapes "
+                    f"{' and '.join(map(str, shapes))}"
                 )
     return sizes
 
 
-def _drop_ones(names: str, x: Tensor, sizes: dict[str, int]) -> tuple[str, Tensor]:
-    """Without the axes of size 1 that broadcast against a larger one."""
-    keep = [k for k, c in enumerate(names) if x.shape[k] == sizes[c]]
-    if len(keep) == len(names):
-        return names, x
-    return "".join(names[k] for k in keep), reshape(x, tuple(x.shape[k] for k in keep))
-
-
 @lru_cache(maxsize=1024)
 def _split_spec(spec: str, ndims: tuple[int, ...]) -> tuple[tuple[str, ...], str]:
-    text = spec.replace(" ", "")
-    left, arrow, out = text.partition("->")
+    """The letters of each operand and of the output, "..." written out."""
+    left, arrow, out = spec.replace(" ", "").partition("->")
     parts = left.split(",")
+    if not ndims:
+        raise ShapeError("einsum takes at least one operand, received none")
     if len(parts) != len(ndims):
         raise ShapeError(f"einsum {spec!r} names {len(parts)} operands, received {len(ndims)}")
-    used = set(left + out)
-    spare = [c for c in reversed(LETTERS) if c not in used]
+    spare = [c for c in reversed(LETTERS) if c not in left + out]
     widths = [
         n - len(p.replace("...", "")) if "..." in p else 0
         for p, n in zip(parts, ndims, strict=True)
@@ -331,59 +315,24 @@ def _split_spec(spec: str, ndims: tuple[int, ...]) -> tuple[tuple[str, ...], str
     if min(widths) < 0:
         raise ShapeError(f"einsum {spec!r} has more letters than axes: operands have {ndims} axes")
     dots = "".join(spare[: max(widths)])
-    expanded = []
-    for p, width in zip(parts, widths, strict=True):
-        expanded.append(p.replace("...", dots[len(dots) - width :], 1))
+    expanded = [
+        p.replace("...", dots[len(dots) - width :], 1)
+        for p, width in zip(parts, widths, strict=True)
+    ]
+    every = "".join(expanded)
     if arrow:
         out = out.replace("...", dots, 1)
     else:
-        every = "".join(expanded)
         out = dots + "".join(sorted(c for c in set(every) if every.count(c) == 1 and c not in dots))
-    for c in "".join(expanded) + out:
+    for c in every + out:
         if c not in LETTERS:
             raise ShapeError(f"einsum {spec!r}: {c!r} is not a letter")
     if len(set(out)) != len(out):
         raise ShapeError(f"einsum {spec!r}: a letter stands twice in the output {out!r}")
+    for c in out:
+        if c not in every:
+            raise ShapeError(f"einsum {spec!r}: output letter {c!r} stands in no operand")
     return tuple(expanded), out
-
-
-def _parse_einsum(spec: Any, ndims: Sequence[int]) -> tuple[tuple[str, ...], str]:
-    if not isinstance(spec, str):
-        raise DTypeError(f"einsum takes a pattern like 'ij,jk->ik' first, received {spec!r:.60}")
-    return _split_spec(spec, tuple(ndims))
-
-
-@lru_cache(maxsize=4096)
-def _matmul_spec(first: Shape, second: Shape) -> tuple[str, Shape | None, Shape | None]:
-    """The contraction of a matmul, and the operands' shapes without axes that broadcast, if any."""
-    if not first or not second:
-        raise ShapeError(
-            f"matmul takes at least 1 axis on each side, received {first} and {second}"
-        )
-    if first[-1] != second[-2 if len(second) > 1 else 0]:
-        raise ShapeError(
-            f"matmul of shapes {first} and {second}: the last axis of the first ({first[-1]}) must "
-            f"equal the {'second to last' if len(second) > 1 else 'only'} axis of the second "
-            f"({second[-2 if len(second) > 1 else 0]})"
-        )
-    a_batch, b_batch = first[:-2], second[:-2]
-    from ..core.types import broadcast_shapes
-
-    batch = broadcast_shapes(a_batch, b_batch)
-    letters = LETTERS[3 : 3 + len(batch)]
-
-    def used(shape: Shape) -> list[int]:
-        offset = len(batch) - len(shape)
-        return [k for k, n in enumerate(shape) if n == batch[k + offset]]
-
-    a_used, b_used = used(a_batch), used(b_batch)
-    a = "".join(letters[k + len(batch) - len(a_batch)] for k in a_used)
-    b = "".join(letters[k + len(batch) - len(b_batch)] for k in b_used)
-    row, column = ("a" if len(first) > 1 else ""), ("c" if len(second) > 1 else "")
-    spec = f"{a}{row}b,{b}b{column}->{letters}{row}{column}"
-    a_shape = tuple(a_batch[k] for k in a_used) + first[-2:]
-    b_shape = tuple(b_batch[k] for k in b_used) + second[-2:]
-    return spec, None if a_shape == first else a_shape, None if b_shape == second else b_shape
 
 
 def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
@@ -394,14 +343,25 @@ def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     asarray([11.])
     """
     x, y = to_tensor(x1), to_tensor(x2)
-    if x.dtype is not y.dtype:
-        x, y = (to_tensor(t) for t in unify(_add, (x, y)))
-    spec, a_shape, b_shape = _matmul_spec(x.shape, y.shape)
-    if a_shape is not None:
-        x = reshape(x, a_shape)
-    if b_shape is not None:
-        y = reshape(y, b_shape)
-    return _contract(x, y, spec)
+    first, second = x.shape, y.shape
+    if not first or not second:
+        raise ShapeError(f"matmul takes at least 1 axis each, received {first} and {second}")
+    rows, columns = len(first) > 1, len(second) > 1
+    if first[-1] != second[-2 if columns else 0]:
+        raise ShapeError(
+            f"matmul of shapes {first} and {second}: the last axis of the first ({first[-1]}) "
+            f"must equal the {'second to last' if columns else 'only'} axis of the second "
+            f"({second[-2 if columns else 0]})"
+        )
+    return _run(MATMUL[rows, columns], [x, y])
+
+
+MATMUL = {
+    (True, True): "...ij,...jk->...ik",
+    (True, False): "...ij,j->...i",
+    (False, True): "j,...jk->...k",
+    (False, False): "j,j->",
+}
 
 
 def dot(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
@@ -424,35 +384,29 @@ def tensordot(x1: ArrayLike, x2: ArrayLike, /, *, axes: Any = 2) -> Tensor:
     second = tuple(normalize_axis(a, y.ndim) for a in second)
     if len(first) != len(second):
         raise ShapeError(f"axes {axes} must name as many axes of x1 as of x2")
+    a_names, b_names = list(LETTERS[: x.ndim]), list(LETTERS[x.ndim : x.ndim + y.ndim])
     for a, b in zip(first, second, strict=True):
         if x.shape[a] != y.shape[b]:
             raise ShapeError(
                 f"tensordot of shapes {x.shape} and {y.shape}: axis {a} of the first has "
                 f"{x.shape[a]} entries, axis {b} of the second {y.shape[b]}"
             )
-    a_names = list(LETTERS[: x.ndim])
-    b_names = list(LETTERS[x.ndim : x.ndim + y.ndim])
-    for a, b in zip(first, second, strict=True):
         b_names[b] = a_names[a]
     out = [c for k, c in enumerate(a_names) if k not in first]
     out += [c for k, c in enumerate(b_names) if k not in second]
-    x, y = (to_tensor(t) for t in unify(_add, (x, y)))
-    return _contract(x, y, f"{''.join(a_names)},{''.join(b_names)}->{''.join(out)}")
+    return _run(f"{''.join(a_names)},{''.join(b_names)}->{''.join(out)}", [x, y])
 
 
 def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """Σ x1·x2 along an axis, other axes broadcast."""
-    from .shaping import broadcast_arrays
-
     x, y = to_tensor(x1), to_tensor(x2)
     if not x.ndim or not y.ndim:
         raise ShapeError(f"vecdot takes at least 1 axis, received {x.shape} and {y.shape}")
+    shapes = x.shape, y.shape
     x, y = moveaxis(x, axis, -1), moveaxis(y, axis, -1)
     if x.shape[-1] != y.shape[-1]:
-        raise ShapeError(f"vecdot of shapes {x.shape} and {y.shape}: axis {axis} must agree")
-    x, y = (to_tensor(t) for t in unify(_add, broadcast_arrays(x, y)))
-    names = LETTERS[: x.ndim]
-    return _contract(x, y, f"{names},{names}->{names[:-1]}")
+        raise ShapeError(f"vecdot of shapes {shapes[0]} and {shapes[1]}: axis {axis} must agree")
+    return _run("...i,...i->...", [x, y])
 
 
 def outer(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:

@@ -83,8 +83,10 @@ def fit(
     """
     data = as_dataset(train, "train")
     held_out = None if validation is None else as_dataset(validation, "validation")
-    if epochs < 0:
-        raise DataError(f"epochs must not be negative, received {epochs}")
+    if epochs < 0 or batch < 1:
+        raise DataError(
+            f"epochs must be at least 0 and batch at least 1, received {epochs} and {batch}"
+        )
     if patience is not None and (patience < 1 or held_out is None):
         raise DataError(
             f"patience must be at least 1, received {patience}"

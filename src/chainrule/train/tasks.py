@@ -76,7 +76,8 @@ class Options:
             value = getattr(self, name)
             if not low <= value < math.inf or (name == "rate" and value == 0):
                 least = "above" if name == "rate" else "at least"
-                raise RunError(f"{name} must be {least} {low:g} and finite, received {value}")
+                finite = " and finite" if isinstance(value, float) else ""
+                raise RunError(f"{name} must be {least} {low:g}{finite}, received {value}")
         if self.patience is not None and self.patience < 1:
             raise RunError(f"patience must be at least 1, received {self.patience}")
         if not all(1 <= n <= LARGEST_LAYER for n in self.hidden):
