@@ -221,7 +221,7 @@ def test_the_schedule_sets_the_rate_and_gives_it_back():
 def test_the_penalty_makes_weights_smaller_and_is_no_part_of_the_loss():
     plain, _ = trained(epochs=6)
     small, history = trained(epochs=6, penalty=0.1)
-    assert float(cr.nn.l2_penalty(small)) < 0.5 * float(cr.nn.l2_penalty(plain))
+    assert float(cr.nn.l2_penalty(small)) < 0.7 * float(cr.nn.l2_penalty(plain))
     last = history.epochs[history.best - 1]
     assert evaluate(small, blobs(30, 1))[0] == last.validation_loss
 

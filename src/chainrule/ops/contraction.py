@@ -182,9 +182,22 @@ def _run(spec: str, tensors: list[Tensor]) -> Tensor:
         if t.dtype is not dtype:
             tensors = [to_tensor(t) for t in unify(_multiply, tensors)]
             break
+    if len(tensors) == 2:
+        x, y = tensors
+        pattern = _direct(spec, x.shape, y.shape)
+        if pattern is not None:
+            return _contract(x, y, pattern)
     for step in _steps(spec, *[t.shape for t in tensors]):
         tensors = step(tensors)
     return tensors[0]
+
+
+@lru_cache(maxsize=4096)
+def _direct(spec: str, first: Shape, second: Shape) -> str | None:
+    """The contraction that an einsum of two operands is, where it takes no other step."""
+    steps = _steps(spec, first, second)
+    single = len(steps) == 1 and isinstance(steps[0], partial)
+    return str(steps[0].args[2]) if single else None  # type: ignore[attr-defined]
 
 
 Step = Callable[[list[Tensor]], list[Tensor]]

@@ -1,0 +1,280 @@
+"""The command line: what each command prints, writes and returns."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.cli.app import run
+from chainrule.data import digits
+from chainrule.train import load_run, tasks
+
+QUICK = ["--hidden", "8", "--epochs", "3", "--rate", "0.01"]
+COMMAND = [sys.executable, "-c", "from chainrule.cli import main; main()"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def flowers(path, rows=80, *, price=False):
+    """A CSV with numbers, a category and a target."""
+    random = np.random.default_rng(3)
+    lines = ["length,width,soil,price" if price else "length,width,soil,kind"]
+    for _ in range(rows):
+        length, width, soil = *random.uniform(0, 5, 2), random.choice(["sand", "clay"])
+        score = length - width + (soil == "clay")
+        target = f"{1000 * score:.2f}" if price else "rose" if score > 0 else "tulip, wild"
+        quoted = f'"{target}"' if "," in target else target
+        lines.append(f"{length:.3f},{width:.3f},{soil},{quoted}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def ok(capsys, *arguments):
+    """What a command that must succeed prints."""
+    status = run([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, ""), err
+    return out
+
+
+# -- train --------------------------------------------------------------------------------------
+
+
+def test_train_digits(here, capsys):
+    out = ok(capsys, "train", "digits", "--hidden", "32", "--epochs", "4", "--rate", "0.01")
+    accuracy = re.search(r"^test accuracy: (\d\d\.\d) %$", out, re.M)
+    assert accuracy and float(accuracy[1]) > 85
+    assert re.search(r"^epoch 4/4  loss \d\.\d{4}  accuracy \d\d\.\d %  validation loss ", out, re.M)
+    assert "run folder: runs/digits-seed-0" in out
+    found = load_run("runs/digits-seed-0")
+    assert f"{100 * found.result['test_score']:.1f}" == accuracy[1]
+    with open("runs/digits-seed-0/metrics.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+
+
+def test_quiet_prints_the_result_only(here, capsys):
+    out = ok(capsys, "train", "digits", *QUICK, "--quiet", "--out", "r").splitlines()
+    assert len(out) == 3
+    assert re.fullmatch(r"3 epochs in \d+\.\d s \(all epochs done, best epoch 3\)", out[0])
+    assert out[1].startswith("test accuracy: ") and out[2] == "run folder: r"
+
+
+def test_every_option_reaches_the_run(here, capsys):
+    ok(
+        capsys, "train", "digits", "--hidden", "9, 7", "--activation", "tanh", "--loss", "hinge",
+        "--optimizer", "momentum", "--rate", "0.003", "--penalty", "0.001", "--batch", "50",
+        "--epochs", "2", "--patience", "4", "--seed", "6", "--quiet",
+    )  # fmt: skip
+    training = load_run("runs/digits-seed-6").training
+    assert training == {
+        "hidden": [9, 7], "activation": "tanh", "loss": "hinge", "optimizer": "momentum",
+        "rate": 0.003, "penalty": 0.001, "batch": 50, "epochs": 2, "patience": 4, "seed": 6,
+        "schedule": "cosine",
+    }  # fmt: skip
+
+
+def test_no_hidden_layers_is_a_linear_classifier(here, capsys):
+    ok(capsys, "train", "digits", "--hidden", "", "--epochs", "1", "--quiet", "--out", "r")
+    assert len(load_run("r").model) == 1
+
+
+@pytest.mark.parametrize("optimizer", tasks.OPTIMIZERS)
+def test_every_optimizer_trains(here, capsys, optimizer):
+    path = flowers(here / "flowers.csv")
+    out = ok(
+        capsys, "train", path, "--target", "kind", *QUICK, "--optimizer", optimizer, "--quiet"
+    )
+    assert "test accuracy: " in out
+
+
+def test_the_same_seed_gives_the_same_weights(here, capsys):
+    for out, seed in (("a", 0), ("b", 0), ("c", 1)):
+        ok(capsys, "train", "digits", *QUICK, "--quiet", "--out", out, "--seed", seed)
+    a, b, c = ((here / x / "model.safetensors").read_bytes() for x in "abc")
+    assert a == b != c
+
+
+def test_a_run_is_replaced_and_other_folders_are_not(here, capsys):
+    ok(capsys, "train", "digits", *QUICK, "--quiet")
+    ok(capsys, "train", "digits", "--hidden", "4", "--epochs", "1", "--quiet")
+    assert load_run("runs/digits-seed-0").description["hidden"] == [4]
+    assert {p.name for p in (here / "runs" / "digits-seed-0").iterdir()} == {
+        "metrics.csv", "model.safetensors", "run.json",
+    }  # fmt: skip
+
+
+# -- a table, and predictions -------------------------------------------------------------------
+
+
+def without(path, column, to):
+    """The CSV without one column."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in rows[0] if name != column]
+    with open(to, "w", newline="") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return to
+
+
+def test_a_table_of_classes(here, capsys):
+    path = flowers(here / "flowers.csv")
+    out = ok(capsys, "train", path, "--target", "kind", "--hidden", "16", "--epochs", "40")
+    assert "run folder: runs/flowers-seed-0" in out and "accuracy" in out
+    printed = ok(capsys, "predict", "runs/flowers-seed-0", path)
+    bare = without(path, "kind", here / "bare.csv")
+    assert ok(capsys, "predict", "runs/flowers-seed-0", bare) == printed
+    predicted = [row["prediction"] for row in csv.DictReader(printed.splitlines())]
+    with open(path, newline="") as file:
+        true = [row["kind"] for row in csv.DictReader(file)]
+    assert set(predicted) == {"rose", "tulip, wild"}
+    assert np.mean([p == t for p, t in zip(predicted, true, strict=True)]) > 0.9
+    assert '"tulip, wild"' in printed
+
+
+def test_a_table_of_numbers(here, capsys):
+    path = flowers(here / "prices.csv", price=True)
+    out = ok(capsys, "train", path, "--target", "price", "--hidden", "16", "--epochs", "60",
+             "--rate", "0.02", "--out", "r")  # fmt: skip
+    assert "R² " in out and "accuracy" not in out
+    score = re.search(r"^test R²: (0\.\d{4})$", out, re.M)
+    assert score and float(score[1]) > 0.9
+    said = ok(capsys, "predict", "r", path, "--out", "sub/predictions.csv")
+    assert said == "80 predictions written to sub/predictions.csv\n"
+    with open("sub/predictions.csv", newline="") as file:
+        predicted = [float(row["prediction"]) for row in csv.DictReader(file)]
+    with open(path, newline="") as file:
+        true = [float(row["price"]) for row in csv.DictReader(file)]
+    assert np.corrcoef(predicted, true)[0, 1] > 0.95
+    assert np.std(predicted) > 100  # in the unit of the file, not scaled
+
+
+def test_numbers_as_classes_and_columns_to_ignore(here, capsys):
+    lines = ["id,x,grade", *(f"row{k},{k % 7},{k % 2 + 1}" for k in range(60))]
+    (here / "t.csv").write_text("\n".join(lines))
+    ok(capsys, "train", "t.csv", "--target", "grade", "--ignore", "id", *QUICK, "--quiet")
+    assert load_run("runs/t-seed-0").classes == ("1", "2")
+    ok(capsys, "train", "t.csv", "--target", "grade", "--task", "regression", "--ignore", "id",
+       *QUICK, "--quiet", "--out", "n")  # fmt: skip
+    assert load_run("n").classes == ()
+
+
+def test_digits_from_a_table_of_pixels(here, capsys):
+    ok(capsys, "train", "digits", "--hidden", "32", "--epochs", "6", "--rate", "0.01", "--quiet",
+       "--out", "r")  # fmt: skip
+    data = digits()
+    pixels = (16 * data.inputs[:30].reshape(30, 64)).round().astype(int)
+    header = [f"pixel{k}" for k in range(64)]
+    plain = [header, *pixels.tolist()]
+    labelled = [[*header, "digit"], *([*p, t] for p, t in zip(plain[1:], data.targets, strict=False))]
+    for name, rows in (("plain.csv", plain), ("labelled.csv", labelled)):
+        (here / name).write_text("\n".join(",".join(map(str, row)) for row in rows))
+    printed = ok(capsys, "predict", "r", "plain.csv").split()
+    assert ok(capsys, "predict", "r", "labelled.csv").split() == printed
+    assert printed[0] == "prediction" and len(printed) == 31
+    model = load_run("r").model
+    expected = np.asarray(model(data.inputs[:30])).argmax(1)
+    assert [int(p) for p in printed[1:]] == expected.tolist()
+    assert np.mean(expected == data.targets[:30]) > 0.8
+
+
+# -- explain, version, help ---------------------------------------------------------------------
+
+
+def test_explain(capsys):
+    out = ok(capsys, "explain", "(x + y) * z", "x=-2", "y=5", "z=-4")
+    for words in ("q = x + y", "f = q * z", "distributes", "switches", "-12"):
+        assert words in out
+
+
+def test_explain_draws(here, capsys):
+    out = ok(capsys, "explain", "x * y", "x=2", "y=1e-3", "--svg", "pictures/graph.svg")
+    assert "picture written to pictures/graph.svg" in out
+    assert (here / "pictures" / "graph.svg").read_text().startswith("<svg")
+
+
+def test_an_expression_may_begin_with_minus(capsys):
+    assert "-3" in ok(capsys, "explain", "-x", "x=3")
+
+
+def test_version_and_help(capsys):
+    assert ok(capsys, "--version") == f"chainrule {cr.__version__}\n"
+    overview = ok(capsys, "--help")
+    assert all(name in overview for name in ("train", "predict", "explain"))
+    helps = {name: ok(capsys, name, "--help") for name in ("train", "predict", "explain")}
+    for option in ("--target", "--task", "--ignore", "--hidden", "--activation", "--loss",
+                   "--optimizer", "--rate", "--penalty", "--batch", "--epochs", "--patience",
+                   "--seed", "--out", "--quiet"):  # fmt: skip
+        assert option in helps["train"]
+    assert "other things is refused" in " ".join(re.sub("[│\n]", " ", helps["train"]).split())
+    assert "--out" in helps["predict"] and "--svg" in helps["explain"]
+
+
+def test_no_command_shows_the_help(capsys):
+    assert run([]) == 2
+    out, err = capsys.readouterr()
+    assert "explain" in out and err == ""
+
+
+def test_help_names_every_activation_that_there_is():
+    from chainrule.cli.train import ACTIVATIONS
+    from chainrule.train import models
+
+    assert set(models.ACTIVATIONS) == set(ACTIVATIONS)
+
+
+# -- as processes -------------------------------------------------------------------------------
+
+
+def process(*arguments, **options):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+def test_a_process_trains_and_another_predicts(here):
+    path = flowers(here / "flowers.csv")
+    done = process("train", path, "--target", "kind", *QUICK, "--out", "r")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^test accuracy: \d+\.\d %$", done.stdout, re.M)
+    assert json.loads((here / "r" / "run.json").read_text())["data"]["target"] == "kind"
+    done = process("predict", "r", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) > 80
+
+
+def test_a_process_that_fails_says_one_line(here):
+    done = process("train", "mnist", "--out", "r")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: no data named 'mnist'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_terminal_without_our_signs_is_no_error():
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = process("explain", "x * y", "x=2", "y=3", env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = process("explain", "x ** ∂", "x=2", env=environment)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "error: " in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(here):
+    path = flowers(here / "flowers.csv", rows=3000)
+    assert run(["train", str(path), "--target", "kind", *QUICK, "--quiet", "--out", "r"]) == 0
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does when it has seen enough
+    done = subprocess.run([*COMMAND, "predict", "r", str(path)], stdout=writer, stderr=-1, text=True)
+    os.close(writer)
+    assert done.returncode in (1, 141) and done.stderr == ""
