@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.core.types import ArrayType
 from chainrule.errors import GradientError, MutationError, ShapeError
+from chainrule.ops.tracing import trace
 
 X = np.array([1.0, 2.0, 3.0])
 
@@ -332,3 +334,40 @@ def test_a_broken_graph_is_refused():
         graph.evaluate(1.0)
     with pytest.raises(GradientError, match="a constant has no graph"):
         _ = cr.asarray(1.0).graph
+
+
+# -- in a trace --------------------------------------------------------------------------------
+
+
+def test_backward_inside_a_trace_records_the_gradient():
+    w = cr.Parameter(np.array([1.0, 2.0, 3.0]), name="w")
+
+    def step(x):
+        w.zero_grad()
+        for factor in (1.0, 10.0):  # a Parameter adds up in traces too
+            (cr.sin(w * x) * factor).sum().backward()
+        total = w.grad
+        w.zero_grad()
+        return total
+
+    graph, _ = trace(step, [ArrayType((3,), np.dtype("float64"))])
+    for x in (X, X + 1):
+        (received,) = graph.verify().evaluate(x)
+        np.testing.assert_allclose(received, 11 * x * np.cos(w.numpy() * x))
+    assert [handle for handle, _ in graph.captured] == [w]
+
+
+def test_assign_inside_a_trace_is_an_assignment_of_the_graph():
+    w = cr.Parameter(np.array([1.0, 2.0, 3.0]), name="w")
+
+    def step(x):
+        w.assign(w + x)
+        w.assign(w * 2)  # reads the value assigned before
+        return w * 1.0
+
+    graph, _ = trace(step, [ArrayType((3,), np.dtype("float64"))])
+    ((variable, _),) = graph.verify().assignments
+    assert variable is w
+    assert w.tolist() == [1, 2, 3]
+    np.testing.assert_allclose(graph.evaluate(X)[0], 2 * (w.numpy() + X))
+    assert "w := " in str(graph)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from chainrule.train import load_run, tasks
 
 QUICK = ["--hidden", "8", "--epochs", "3", "--rate", "0.01"]
 COMMAND = [sys.executable, "-c", "from chainrule.cli import main; main()"]
+# An absolute path, since the tests change the working directory.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(cr.__file__).parents[1])}
 
 
 @pytest.fixture
@@ -238,9 +241,12 @@ def test_help_names_every_activation_that_there_is():
 # -- as processes -------------------------------------------------------------------------------
 
 
-def process(*arguments, **options):
+def process(*arguments, **environment):
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT | environment,
     )
 
 
@@ -263,10 +269,9 @@ def test_a_process_that_fails_says_one_line(here):
 
 
 def test_a_terminal_without_our_signs_is_no_error():
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = process("explain", "x * y", "x=2", "y=3", env=environment)
+    done = process("explain", "x * y", "x=2", "y=3", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
-    done = process("explain", "x ** ∂", "x=2", env=environment)
+    done = process("explain", "x ** ∂", "x=2", PYTHONIOENCODING="ascii")
     assert done.returncode == 1 and "Traceback" not in done.stderr and "error: " in done.stderr
 
 
@@ -275,6 +280,9 @@ def test_a_reader_that_goes_away_is_no_error(here):
     assert run(["train", str(path), "--target", "kind", *QUICK, "--quiet", "--out", "r"]) == 0
     reader, writer = os.pipe()
     os.close(reader)  # as `head` does when it has seen enough
-    done = subprocess.run([*COMMAND, "predict", "r", str(path)], stdout=writer, stderr=-1, text=True)
+    done = subprocess.run(
+        [*COMMAND, "predict", "r", str(path)],
+        stdout=writer, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
     os.close(writer)
     assert done.returncode in (1, 141) and done.stderr == ""

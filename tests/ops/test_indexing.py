@@ -32,6 +32,7 @@ EXAMPLES = [
     np.s_[..., X[0, 0] > 1], np.s_[1, MASK[0]], np.s_[[0, 1], MASK[0, :, :2].any(1)[[0, 1, 2]][0]],
     np.s_[MASK[:, 0, 0], 1], np.s_[MASK[:, :, 0], None],
     np.s_[[1, 0], 0, [True, False, True, False]],
+    np.zeros(0, bool), np.zeros((2, 0), bool), np.zeros((0, 3, 4), bool),
     np.array([1, 0], np.uint8), np.array([-1, 0], np.int8), np.s_[np.array([0, 1], np.int32), 1],
 ]  # fmt: skip
 

@@ -214,6 +214,13 @@ def test_sort_is_stable_and_puts_nan_last():
     np.testing.assert_array_equal(np.asarray(moved), [1, 4, 0, 2, 3])
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+def test_sorting_many_entries_is_stable(dtype):
+    x = np.random.default_rng(0).integers(0, 5, 1000).astype(dtype)  # short arrays always are
+    expected = sorted(range(1000), key=lambda k: x[k])
+    assert cr.argsort(x).tolist() == expected
+
+
 def test_sorting_down_keeps_the_order_of_ties():
     x = np.array([1.0, 2.0, 1.0, 2.0])
     np.testing.assert_array_equal(np.asarray(cr.argsort(x, descending=True)), [1, 3, 0, 2])

@@ -11,7 +11,7 @@ from rich.console import Console
 from ..errors import RunError
 
 DATA = "The data: `digits` (1,797 handwritten digits that come along), or a CSV file."
-# Written down, since help must not load the engine; a test holds it to the models' own list.
+# Written down, so that help starts fast; a test holds it to the models' own list.
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "softplus")
 OUT = (
     "The run folder [default: runs/NAME-seed-N]. A run that is in it is replaced; a folder with "
@@ -34,7 +34,7 @@ def train(
     hidden: Annotated[
         str, typer.Option(help="Sizes of the hidden layers, as 512 or 128,64; '' for none.")
     ] = "512",
-    activation: Annotated[str, typer.Option(help=f"{', '.join(ACTIVATIONS)}.")] = "relu",
+    activation: Annotated[str, typer.Option(help=", ".join(ACTIVATIONS) + ".")] = "relu",
     loss: Annotated[
         str, typer.Option(help="softmax or hinge for classes, squared for numbers.")
     ] = "auto",

@@ -161,7 +161,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
             size = len(range(start, stop, step))
             start = start if size else 0
         elif isinstance(part, Table):
-            if part.mask_size not in (None, n):
+            if part.mask_size not in (None, 0, n):  # an empty mask fits any axis, as in NumPy
                 raise AxisError(
                     f"a mask of size {part.mask_size} does not fit axis {axis} of shape {x.shape}"
                 )

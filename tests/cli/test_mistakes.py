@@ -1,0 +1,300 @@
+"""What a user can do wrong on the command line: one clear line, an exit status, no traceback."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chainrule.cli.app import run
+from chainrule.train import load_run, loop, tasks, train_csv
+from chainrule.train.tasks import Options
+
+QUICK = ["--hidden", "8", "--epochs", "2", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a table and a run on it."""
+    folder = tmp_path_factory.mktemp("trained")
+    random = np.random.default_rng(0)
+    rows = [
+        f"{a:.2f},{c},{'yes' if a > 0 else 'no'}"
+        for a, c in zip(random.normal(size=40), random.choice(["p", "q"], 40), strict=True)
+    ]
+    (folder / "table.csv").write_text("\n".join(["size,letter,answer", *rows]) + "\n")
+    train_csv(folder / "table.csv", "answer", Options(hidden=(4,), epochs=1), out=folder / "run",
+              progress=False)  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def here(trained, tmp_path, monkeypatch):
+    """A working directory of its own with these, and with files that are wrong."""
+    folder = shutil.copytree(trained, tmp_path / "here")
+    monkeypatch.chdir(folder)
+    good = Path("table.csv").read_text().splitlines()
+    files = {
+        "empty.csv": "",
+        "header.csv": "size,letter,answer\n",
+        "missing.csv": "\n".join([*good[:6], ",p,yes", *good[6:]]),
+        "nan.csv": "\n".join([*good[:4], "nan,q,no", *good[4:]]),
+        "words.csv": "\n".join([*good[:9], "big,p,yes", *good[9:]]),
+        "infinite.csv": "\n".join([*good[:9], "inf,p,yes", *good[9:]]),
+        "ragged.csv": "\n".join([*good[:3], "1.0,p", *good[3:]]),
+        "semicolons.csv": "\n".join(line.replace(",", ";") for line in good),
+        "tiny.csv": "size,answer\n1,yes\n2,no\n",
+        "one-class.csv": "size,answer\n" + "1,yes\n2,yes\n" * 9,
+        "target-only.csv": "answer\n" + "yes\nno\n" * 9,
+        "other-letter.csv": "size,letter\n1.0,z\n",
+        "fewer.csv": "size\n1.0\n",
+    }
+    for name, text in files.items():
+        Path(name).write_text(text)
+    Path("latin.csv").write_bytes(b"size,answer\n1,caf\xe9\n")
+    Path("binary.csv").write_bytes(bytes(range(256)))
+    Path("file").write_text("a file")
+    Path("thesis").mkdir()
+    Path("thesis", "chapter.tex").write_text("words")
+    Path("broken").mkdir()
+    for name in ("run.json", "model.safetensors"):
+        shutil.copy(Path("run", name), "broken")
+    Path("broken", "model.safetensors").write_bytes(b"\0" * 240)
+    Path("newer").mkdir()
+    settings = json.loads(Path("run", "run.json").read_text())
+    Path("newer", "run.json").write_text(json.dumps(settings | {"format": 9}))
+    return folder
+
+
+TRAIN = ["train", "table.csv", "--target", "answer", *QUICK]
+MISTAKES = {
+    # the data
+    "unknown data": (["train", "mnist"], 1, "no data named 'mnist': use digits, or a CSV file"),
+    "no target": (["train", "table.csv"], 1, "chainrule train table.csv --target COLUMN"),
+    "no file": (["train", "no.csv", "--target", "y"], 1, "no.csv: cannot be read: No such file"),
+    "a folder": (["train", "thesis", "--target", "y"], 1, "thesis: cannot be read: Is a directory"),
+    "other column": (
+        ["train", "table.csv", "--target", "anwser"], 1, "no column 'anwser'; nearest: 'answer'",
+    ),
+    "ignored column": (
+        [*TRAIN, "--ignore", "sise"], 1, "no column 'sise'; nearest: 'size'",
+    ),
+    "digits have a target": (["train", "digits", "--target", "x"], 1, "--target, --task and --ig"),
+    "other task": ([*TRAIN, "--task", "clustering"], 1, "task is classification or regression"),
+    "text as numbers": ([*TRAIN, "--task", "regression"], 1, "line 2, column 'answer': "),
+    "missing value": (
+        ["train", "missing.csv", "--target", "answer"], 1,
+        "missing.csv, line 7, column 'size': '' is a missing value; fill it in, or remove",
+    ),
+    "nan": (
+        ["train", "nan.csv", "--target", "answer"], 1, "line 5, column 'size': 'nan' is a missing",
+    ),
+    "a word among numbers": (
+        ["train", "words.csv", "--target", "answer"], 1,
+        "line 10, column 'size': 'big' is not a number, but 40 of 41 values in the column are",
+    ),
+    "infinite": (
+        ["train", "infinite.csv", "--target", "answer"], 1, "line 10, column 'size': 'inf' is inf",
+    ),
+    "empty": (["train", "empty.csv", "--target", "y"], 1, "empty.csv: the file is empty"),
+    "header only": (["train", "header.csv", "--target", "answer"], 1, "a header and no rows"),
+    "ragged": (
+        ["train", "ragged.csv", "--target", "answer"], 1,
+        "line 4: 2 values, but the header has 3 columns",
+    ),
+    "semicolons": (
+        ["train", "semicolons.csv", "--target", "answer"], 1, "separated by ';'; use commas",
+    ),
+    "latin-1": (["train", "latin.csv", "--target", "answer"], 1, "line 2: not UTF-8 text"),
+    "binary": (["train", "binary.csv", "--target", "answer"], 1, "binary.csv, line "),
+    "too few rows": (
+        ["train", "tiny.csv", "--target", "answer"], 1, "part of 2 examples by fractions",
+    ),
+    "one class": (
+        ["train", "one-class.csv", "--target", "answer"], 1, "a target needs two or more classes",
+    ),
+    "no inputs": (
+        ["train", "target-only.csv", "--target", "answer"], 1, "no column besides the target",
+    ),
+    # the settings
+    "activation": (
+        [*TRAIN, "--activation", "rely"], 1, "unknown activation 'rely'; one of relu, tanh",
+    ),
+    "optimizer": ([*TRAIN, "--optimizer", "adm"], 1, "unknown optimizer 'adm'; one of sgd, mom"),
+    "loss": ([*TRAIN, "--loss", "mse"], 1, "unknown loss 'mse'; one of softmax, hinge, squared"),
+    "loss of the other task": ([*TRAIN, "--loss", "squared"], 1, "use softmax or hinge"),
+    "sizes": ([*TRAIN, "--hidden", "8,x"], 1, "takes sizes like 512 or 128,64; received '8,x'"),
+    "size 0": ([*TRAIN, "--hidden", "0"], 1, "hidden sizes must be from 1 to 1,000,000, received"),
+    "size -1": ([*TRAIN, "--hidden=-1"], 1, "hidden sizes must be from 1"),
+    "rate 0": ([*TRAIN, "--rate", "0"], 1, "rate must be above 0"),
+    "rate nan": ([*TRAIN, "--rate", "nan"], 1, "rate must be above 0"),
+    "batch": ([*TRAIN, "--batch", "0"], 1, "batch must be at least 1, received 0"),
+    "epochs": ([*TRAIN, "--epochs", "-2"], 1, "epochs must be at least 0, received -2"),
+    "patience": ([*TRAIN, "--patience", "0"], 1, "patience must be at least 1"),
+    "penalty": ([*TRAIN, "--penalty", "-1"], 1, "penalty must be at least 0"),
+    "seed": ([*TRAIN, "--seed", "-1"], 1, "seed must be a whole number"),
+    "huge seed": ([*TRAIN, "--seed", str(10**30)], 1, "from 0 to 2**64 - 1"),
+    "a rate that explodes": (
+        [*TRAIN, "--rate", "1e38", "--optimizer", "sgd", "--epochs", "9"], 1,
+        "try a smaller rate (now ",
+    ),
+    "no number": ([*TRAIN, "--epochs", "many"], 2, "'--epochs': "),
+    "unknown option": ([*TRAIN, "--epoch", "3"], 2, "No such option: --epoch"),
+    "unknown command": (["tain", "digits"], 2, "No such command 'tain'"),
+    "nothing to train on": (["train"], 2, "Missing argument 'digits|FILE.csv'; see chainrule train"),
+    # the run folder
+    "a file": ([*TRAIN, "--out", "file"], 1, "file is a file: give the name of a folder"),
+    "below a file": ([*TRAIN, "--out", "file/run"], 1, "cannot write file/run/model.safetensors"),
+    "other things": ([*TRAIN, "--out", "thesis"], 1, "thesis is not empty and holds no run"),
+    # predict
+    "no run": (["predict", "nowhere", "table.csv"], 1, "no run folder at nowhere: give the folder"),
+    "other folder": (["predict", "thesis", "table.csv"], 1, "thesis has no run.json"),
+    "damaged run": (["predict", "broken", "table.csv"], 1, "broken/model.safetensors is damaged"),
+    "newer run": (["predict", "newer", "table.csv"], 1, "format 9, this version reads up to 1"),
+    "no table": (["predict", "run", "no.csv"], 1, "no.csv: cannot be read: No such file"),
+    "fewer columns": (["predict", "run", "fewer.csv"], 1, "no column 'letter'"),
+    "unknown category": (
+        ["predict", "run", "other-letter.csv"], 1,
+        "line 2, column 'letter': 'z' is not one of the known: 'p', 'q'",
+    ),
+    "missing to predict": (["predict", "run", "missing.csv"], 1, "line 7, column 'size': ''"),
+    "over the input": (
+        ["predict", "run", "table.csv", "--out", "table.csv"], 1, "is the file to predict from",
+    ),
+    "out below a file": (
+        ["predict", "run", "table.csv", "--out", "file/p.csv"], 1, "cannot write file/p.csv",
+    ),
+    "out a folder": (
+        ["predict", "run", "table.csv", "--out", "thesis"], 1, "cannot write thesis: Is a directory",
+    ),
+    "no file to predict": (["predict", "run"], 2, "Missing argument 'file'"),
+    # explain
+    "bad value": (["explain", "x * y", "x=two", "y=3"], 1, "value of x is not a number: 'two'"),
+    "no equals": (["explain", "x * y", "x", "y=3"], 1, "give values as name=number, for example"),
+    "twice": (["explain", "x * y", "x=1", "x=2"], 1, "x is given twice"),
+    "no expression": (["explain"], 2, "Missing argument 'expression'"),
+    "picture below a file": (
+        ["explain", "x * y", "x=1", "y=2", "--svg", "file/g.svg"], 1, "cannot write file/g.svg",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "status", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line(here, capsys, arguments, status, words):
+    before = snapshot(here)
+    assert run(arguments) == status
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ") and words in err, err
+    assert err.count("\n") == 1 and "Traceback" not in err + out
+    assert snapshot(here) == before
+
+
+def snapshot(folder):
+    """All files below a folder but the ones that a failed training may leave in its own."""
+    return {
+        str(path): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "runs" not in path.parts
+    }
+
+
+EXPRESSIONS = {
+    "unreadable": (["x +", "x=1"], "the expression cannot be read"),
+    "no value": (["x * y", "x=1"], "no value for 'y'"),
+    "unused value": (["x * x", "x=1", "y=2"], "a value was given for 'y'"),
+    "unknown function": (["sine(x)", "x=1"], "unknown function 'sine'"),
+    "code": (["__import__('os').system('true')", "x=1"], "only functions can be called"),
+    "a word": (["x.real", "x=1"], "names have no parts"),
+    "empty": (["", "x=1"], "the expression is empty"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), EXPRESSIONS.values(), ids=EXPRESSIONS)
+def test_a_bad_expression_is_shown_with_its_place(capsys, arguments, words):
+    assert run(["explain", *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and words in err.splitlines()[0], err
+    assert "Traceback" not in err and err.count("\n") <= 3
+
+
+def test_too_little_memory_is_said_in_a_line(here, capsys, monkeypatch):
+    def large(*args, **kwargs):
+        raise MemoryError("Unable to allocate 3.64 TiB")
+
+    monkeypatch.setattr(tasks, "build", large)
+    assert run(TRAIN) == 1
+    assert capsys.readouterr().err == "error: not enough memory: Unable to allocate 3.64 TiB\n"
+
+
+def test_a_bug_of_ours_is_not_hidden(monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(tasks, "train_digits", broken)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        run(["train", "digits"])
+
+
+# -- Ctrl-C -------------------------------------------------------------------------------------
+
+
+def interrupted_at(monkeypatch, count):
+    """Raise KeyboardInterrupt in the forward pass of training number `count`."""
+    calls = []
+    batches = loop.batches
+
+    def counted(data, size, **options):
+        for pair in batches(data, size, **options):
+            if options.get("epoch"):
+                calls.append(1)
+                if len(calls) == count:
+                    raise KeyboardInterrupt
+            yield pair
+
+    monkeypatch.setattr(loop, "batches", counted)
+
+
+def test_ctrl_c_while_training_keeps_the_best_weights(here, capsys, monkeypatch):
+    interrupted_at(monkeypatch, 5)  # two batches an epoch: in the third one
+    assert run(["train", "table.csv", "--target", "answer", "--batch", "16", "--out", "new"]) == 130
+    out, err = capsys.readouterr()
+    assert "interrupted: the folder holds the best weights so far" in out
+    assert "test accuracy: " in out and err == "stopped\n"
+    found = load_run("new")
+    assert found.result["stopped"] == "interrupted" and found.result["epochs"] == 2
+    assert run(["predict", "new", "table.csv"]) == 0
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_a_folder_that_loads(here, capsys, monkeypatch):
+    interrupted_at(monkeypatch, 2)
+    assert run(["train", "table.csv", "--target", "answer", "--batch", "16", "--out", "new"]) == 130
+    assert "weights of an unfinished first epoch" in capsys.readouterr().out
+    assert load_run("new").result["epochs"] == 0
+
+
+@pytest.mark.parametrize("name", ["evaluate", "split_csv"])
+def test_ctrl_c_before_and_after_training(here, capsys, monkeypatch, name):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tasks, name, interrupt)
+    assert run([*TRAIN, "--out", "new"]) == 130
+    out, err = capsys.readouterr()
+    assert err == "stopped\n" and "Traceback" not in out
+    if name == "evaluate":  # the checkpoint made while training
+        assert load_run("new").result["stopped"] == "not finished"
+    else:
+        assert not os.path.exists("new")
+
+
+def test_ctrl_c_in_other_commands(here, capsys, monkeypatch):
+    import chainrule.train
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chainrule.train, "predict_csv", interrupt)
+    assert run(["predict", "run", "table.csv"]) == 130
+    assert capsys.readouterr() == ("", "stopped\n")
