@@ -71,5 +71,8 @@ def __getattr__(name: str) -> _typing.Any:
         "float16": "float16", "bfloat16": "bfloat16",
     }  # fmt: skip
     if name in hints:
-        raise AttributeError(f"chainrule has no {name}: {hints[name]} are not supported")
+        verb = "are" if hints[name].endswith("s") else "is"
+        raise errors.UnsupportedError(
+            f"chainrule has no {name}: {hints[name]} {verb} not supported"
+        )
     raise AttributeError(f"module 'chainrule' has no attribute {name!r}")

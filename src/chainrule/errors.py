@@ -4,7 +4,7 @@ ChainruleError
 ├── ShapeError (ValueError)        shapes do not fit together; both are printed
 ├── AxisError (ValueError, IndexError)  an axis or index out of range
 ├── DTypeError (TypeError)         a dtype that the operation does not take
-├── UnsupportedError (TypeError)   not there, with what to use instead
+├── UnsupportedError (TypeError, AttributeError)  not there, with what to use instead
 ├── MutationError (TypeError)      an in-place write, with the line to write instead
 ├── GradientError (ValueError)     a derivative that cannot be taken as asked
 ├── GateError (ValueError)         a user's own gate broke its contract
@@ -32,7 +32,7 @@ class DTypeError(ChainruleError, TypeError):
     """A dtype that the operation does not take."""
 
 
-class UnsupportedError(ChainruleError, TypeError):
+class UnsupportedError(ChainruleError, TypeError, AttributeError):
     """Something chainrule does not have; the message names what to use instead."""
 
 

@@ -40,6 +40,8 @@ def select(
     """The argument that `wrt` names, and the function of it alone."""
     if isinstance(wrt, (tuple, list)):
         places = [_place(function, w, args, kwargs) for w in wrt]
+        if len(set(places)) < len(places):
+            raise GradientError(f"wrt={wrt!r} names an argument twice")
         chosen: Any = tuple(_read(p, args, kwargs) for p in places)
     else:
         places = [_place(function, wrt, args, kwargs)]

@@ -26,9 +26,12 @@ def jvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> 
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
         raise GradientError("jvp takes a tuple of arguments and a tuple of tangents, one for each")
     leaves, structure = flatten(tuple(primals), what="the arguments")
-    directions, shape = flatten(tuple(tangents), what="the tangents")
+    directions, _ = flatten(tuple(tangents), what="the tangents")
     if len(leaves) != len(directions):
-        raise ShapeError(f"tangents {shape} must be like the arguments {structure}")
+        raise ShapeError(
+            f"jvp received {len(directions)} tangents for {len(leaves)} arguments: give one for "
+            "each, in containers like theirs"
+        )
     line = Linearized(lambda xs: function(*unflatten(structure, xs)), leaves)
     moved = line.push([tangent_like(t, x) for t, x in zip(directions, line.inputs, strict=True)])
     return _detached(line), unflatten(line.structure, moved)

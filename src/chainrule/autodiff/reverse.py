@@ -20,7 +20,7 @@ from ..core.primitive import ITEM, LINK
 from ..core.types import FLOATS, TupleType
 from ..errors import DTypeError, GradientError, ShapeError
 from ..ops.dispatch import bind, to_tensor
-from ..ops.tensor import ArrayLike, Parameter, Tensor, constant, variable, variable_value
+from ..ops.tensor import ArrayLike, Parameter, Tensor, constant, leaked, variable, variable_value
 from .containers import flatten, select, unflatten
 
 Function = Callable[..., Any]
@@ -123,6 +123,8 @@ def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
             "cr.tensor or cr.Parameter (and not inside cr.no_grad)"
         )
     recorded = CONTEXT.get().trace is not None
+    if y._value is None and not recorded:
+        raise leaked("backward()")
     u = _upstream(y, gradient)
     order = topological([node])
     left = {n for n in order if n.primitive is None}  # the variables not reached yet
@@ -305,10 +307,11 @@ def vjp(function: Function, *args: Any) -> tuple[Any, Callable[[Any], Any]]:
     line = Linearized(lambda xs: function(*unflatten(structure, xs)), leaves)
 
     def pull(upstream: Any) -> Any:
-        given, shape = flatten(upstream, what="the upstream gradient")
+        given, _ = flatten(upstream, what="the upstream gradient")
         if len(given) != len(line.outputs):
             raise ShapeError(
-                f"the upstream gradient must be like the result, {line.structure}; received {shape}"
+                f"the upstream gradient must be like the result: {len(line.outputs)} arrays, "
+                f"received {len(given)}"
             )
         ups = [_upstream(o, u) for o, u in zip(line.outputs, given, strict=True)]
         return unflatten(structure, line.pull(ups))
@@ -345,6 +348,11 @@ def value_and_grad(
         def run(xs: list[Tensor]) -> Any:
             result = call(unflatten(structure, xs))
             if has_aux:
+                if not isinstance(result, tuple) or len(result) != 2:
+                    raise GradientError(
+                        "with has_aux=True the function returns a pair (value, anything), "
+                        f"received {type(result).__name__}"
+                    )
                 result, extra = result
                 aux.append(extra)
             return result
@@ -353,7 +361,7 @@ def value_and_grad(
         if len(line.outputs) != 1 or line.outputs[0].size != 1:
             raise GradientError(
                 "grad takes a function with one scalar result, received "
-                + ", ".join(str(o.type) for o in line.outputs)
+                + (", ".join(str(o.type) for o in line.outputs) or "none")
                 + "; take its sum, or use cr.vjp or cr.jacobian"
             )
         y = line.outputs[0]

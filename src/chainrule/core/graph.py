@@ -124,13 +124,12 @@ class Graph:
                     if np.broadcast_shapes(t.shape, node.type.shape) == node.type.shape:
                         continue
                     raise GraphError(f"{node!r} has an operand of type {t}")
-        if isinstance(node.primitive, LinearGate) and types[0].shape != node.params["map"].in_shape:  # type: ignore[index]
-            raise GraphError(
-                f"{node!r} has a map for {node.params['map'].in_shape}, not {types[0]}"
-            )
+        params = node.params or {}
+        if isinstance(node.primitive, LinearGate) and types[0].shape != params["map"].in_shape:
+            raise GraphError(f"{node!r} has a map for {params['map'].in_shape}, not {types[0]}")
         if isinstance(node.primitive, Elementwise) and node.data is not None:
             types = [t._replace(shape=node.type.shape) for t in types]
-        expected = node.primitive.type(*types, **(node.params or {}))
+        expected = node.primitive.type(*types, **params)
         if expected != node.type:
             raise GraphError(f"{node!r} should have type {expected}")
 

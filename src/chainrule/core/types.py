@@ -7,11 +7,12 @@ float64. Promotion is NumPy's (which is the Array API standard's wherever that d
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import AxisError, DTypeError, ShapeError, UnsupportedError
+from ..errors import AxisError, DTypeError, ShapeError, TraceError, UnsupportedError
 
 Shape = tuple[int, ...]
 Scalar = (bool, int, float)
@@ -57,6 +58,19 @@ def size_of(shape: Shape) -> int:
     for n in shape:
         size *= n
     return size
+
+
+def as_shape(shape: Any, *, signed: bool = False) -> Shape:
+    """A number or a sequence of them as a shape; `signed` lets negative sizes through."""
+    try:
+        sizes = tuple([index(n) for n in (shape if isinstance(shape, (tuple, list)) else (shape,))])
+    except TraceError:
+        raise
+    except TypeError:
+        raise DTypeError(f"a shape takes whole numbers, received {shape!r:.60}") from None
+    if not signed and min(sizes, default=0) < 0:
+        raise ShapeError(f"a shape takes no negative sizes, received {shape!r:.60}")
+    return sizes
 
 
 def as_dtype(dtype: Any) -> np.dtype[Any]:

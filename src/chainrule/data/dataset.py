@@ -110,8 +110,7 @@ def arrays(
     >>> arrays([[1], [2], [3]], [0.5, 1.0, 1.5]).task
     'regression'
     """
-    x = np.asarray(inputs)
-    y = np.asarray(targets)
+    x, y = (_array(name, what, v) for what, v in (("inputs", inputs), ("targets", targets)))
     if x.dtype.kind not in "biuf":
         raise DataError(f"{name}: inputs must be real numbers, got {x.dtype}")
     if y.dtype.kind not in "biuf":
@@ -133,6 +132,13 @@ def arrays(
         names = tuple(str(each) for each in classes)
     x = to_float32(x, f"{name}: inputs")
     return Dataset(x, y, name, names, tuple(features), image_shape)
+
+
+def _array(name: str, what: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise DataError(f"{name}: {what} are not an array: {error}") from None
 
 
 def to_float32(values: NDArray[Any], what: str) -> NDArray[np.float32]:

@@ -223,9 +223,9 @@ def _steps(spec: str, *shapes: Shape) -> tuple[Step, ...]:
     for k, shape in enumerate(current):
         wide = [n == sizes[c] for c, n in zip(names[k], shape, strict=True)]
         if not all(wide):  # axes of size 1 that broadcast against others are left out
-            kept = tuple(n for n, w in zip(shape, wide, strict=True) if w)
+            sized = tuple(n for n, w in zip(shape, wide, strict=True) if w)
             few = "".join(c for c, w in zip(names[k], wide, strict=True) if w)
-            change(k, few, partial(reshape, shape=kept))
+            change(k, few, partial(reshape, shape=sized))
         for c in names[k]:
             while names[k].count(c) > 1:
                 i = names[k].index(c)
@@ -246,7 +246,7 @@ def _steps(spec: str, *shapes: Shape) -> tuple[Step, ...]:
         i, j, kept = _cheapest(names, out, sizes)
         pattern = f"{names[i]},{names[j]}->{kept}"
         steps.append(partial(_pair, i, j, pattern))
-        names = [n for k, n in enumerate(names) if k not in (i, j)] + [kept]
+        names = [*(n for k, n in enumerate(names) if k not in (i, j)), kept]
         sum_lone(len(names) - 1)
     present = [c for c in out if c in names[0]]
     order = tuple(names[0].index(c) for c in present)
@@ -390,13 +390,20 @@ def tensordot(x1: ArrayLike, x2: ArrayLike, /, *, axes: Any = 2) -> Tensor:
     x, y = to_tensor(x1), to_tensor(x2)
     if isinstance(axes, int):
         if not 0 <= axes <= min(x.ndim, y.ndim):
-            raise ShapeError(f"axes={axes} is too many for shapes {x.shape} and {y.shape}")
+            raise ShapeError(
+                f"axes={axes} must be from 0 to {min(x.ndim, y.ndim)} for shapes {x.shape} and "
+                f"{y.shape}"
+            )
         axes = (tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes)))
+    if not isinstance(axes, (tuple, list)) or len(axes) != 2:
+        raise DTypeError(f"axes is a number or a pair of tuples of axes, received {axes!r:.60}")
     first, second = ((a,) if isinstance(a, int) else tuple(a) for a in axes)
     first = tuple(normalize_axis(a, x.ndim) for a in first)
     second = tuple(normalize_axis(a, y.ndim) for a in second)
     if len(first) != len(second):
         raise ShapeError(f"axes {axes} must name as many axes of x1 as of x2")
+    if len(set(first)) < len(first) or len(set(second)) < len(second):
+        raise AxisError(f"axes {axes} names an axis twice")
     a_names, b_names = list(LETTERS[: x.ndim]), list(LETTERS[x.ndim : x.ndim + y.ndim])
     for a, b in zip(first, second, strict=True):
         if x.shape[a] != y.shape[b]:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..core.context import CONTEXT
-from ..core.types import FLOATS, Shape, as_dtype, check_dtype, float32
+from ..core.types import (
+    FLOATS, Shape, as_dtype, as_shape, broadcast_shapes, check_dtype, float32,
+)  # fmt: skip
 from ..errors import DTypeError, ShapeError, TraceError, UnsupportedError
 from .dispatch import astype, broadcast_to, common_dtype, floats, operand, to_tensor
 from .logic import where
@@ -88,16 +90,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
     return constant(array)
 
 
-def _shape(shape: int | Shape) -> Shape:
-    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
-    result = []
-    for n in sizes:
-        if not hasattr(n, "__index__"):
-            raise DTypeError(f"a shape takes whole numbers, received {shape!r}")
-        result.append(n.__index__())
-    if min(result, default=0) < 0:
-        raise ShapeError(f"a shape takes no negative sizes, received {shape!r}")
-    return tuple(result)
+_shape = as_shape
 
 
 def full(shape: int | Shape, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -164,6 +157,8 @@ def arange(
     if dtype is None:
         whole = all(isinstance(v, (int, np.integer)) for v in (start, stop, step))
         dtype = np.dtype("int64") if whole else float32
+    if not step:
+        raise ShapeError(f"the step of arange cannot be 0: arange({start}, {stop}, {step})")
     return constant(np.arange(start, stop, step).astype(as_dtype(dtype)))
 
 
@@ -174,7 +169,8 @@ def linspace(
     """`num` evenly spaced numbers from start to stop."""
     check_device(device)
     target = float32 if dtype is None else as_dtype(dtype)
-    return constant(np.linspace(start, stop, num, endpoint=endpoint).astype(target))
+    (count,) = as_shape(num)
+    return constant(np.linspace(start, stop, count, endpoint=endpoint).astype(target))
 
 
 def eye(
@@ -183,7 +179,8 @@ def eye(
     """Ones on the k-th diagonal, zeros elsewhere."""
     check_device(device)
     target = float32 if dtype is None else as_dtype(dtype)
-    return constant(np.eye(n_rows, n_cols, k, target))
+    rows, columns = as_shape((n_rows, n_rows if n_cols is None else n_cols))
+    return constant(np.eye(rows, columns, k, target))
 
 
 def _band(x: ArrayLike, k: int, lower: bool) -> Tensor:
@@ -320,8 +317,14 @@ def searchsorted(
 ) -> Tensor:
     """Where the entries of x2 would stand in the sorted vector x1."""
     order = None if sorter is None else _values(sorter, "searchsorted")
+    line = _values(x1, "searchsorted")
+    if line.ndim != 1 or (order is not None and order.shape != line.shape):
+        raise ShapeError(
+            f"searchsorted takes a vector first (and a sorter like it), received shape {line.shape}"
+            + ("" if order is None else f" and a sorter of shape {order.shape}")
+        )
     found = np.searchsorted(
-        _values(x1, "searchsorted"),
+        line,
         _values(x2, "searchsorted"),
         side,
         order,  # type: ignore[call-overload]
@@ -332,4 +335,5 @@ def searchsorted(
 def nextafter(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """The next floating-point number after x1 in the direction of x2."""
     first, second = (_values(x, "nextafter") for x in floats(x1, x2))
+    broadcast_shapes(first.shape, second.shape)  # says it with both shapes, if they do not fit
     return constant(np.asarray(np.nextafter(first, second)))

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.context import context
 from ..core.local import Local
 from ..core.primitive import Array, Params, Primitive
-from ..core.types import ArrayType, TupleType
+from ..core.types import CHARS, ArrayType, TupleType
 from ..errors import GateError, GradientError
 from .dispatch import bind, to_tensor
 from .shaping import stack
@@ -83,7 +83,13 @@ class Custom(Primitive):
                 f"{self.name}.forward must return an array (or a tuple of arrays), "
                 f"it returned {type(out).__name__}"
             )
-        return np.asarray(out)
+        array = np.asarray(out)
+        if array.dtype.char not in CHARS:
+            raise GateError(
+                f"{self.name}.forward must return real numbers of a dtype chainrule has, "
+                f"it returned {array.dtype}"
+            )
+        return array
 
     def type(self, *types: ArrayType, **params: Any) -> ArrayType | TupleType:
         # what a gate of plain NumPy makes is known only by running it
@@ -118,6 +124,11 @@ class Custom(Primitive):
         return self.checked(self.gate.backward(*(np.asarray(p) for p in parts)), inputs)
 
     def checked(self, result: Any, inputs: Sequence[Any]) -> list[Any]:
+        if result is None:
+            raise GateError(
+                f"{self.name}.backward returned None: it must return a gradient for each input "
+                "(is the return missing? [None] says that an input has no gradient)"
+            )
         results = list(result) if isinstance(result, (tuple, list)) else [result]
         if len(results) != len(inputs):
             raise GateError(
@@ -125,7 +136,14 @@ class Custom(Primitive):
                 "it must return one for each input (None for no gradient)"
             )
         for k, (g, x) in enumerate(zip(results, inputs, strict=True)):
-            if g is not None and np.shape(g) != x.shape:
+            if g is None:
+                continue
+            if not _is_real(g):
+                raise GateError(
+                    f"{self.name}.backward returned {g!r:.60} for input {k}: a gradient is an array "
+                    "of real numbers"
+                )
+            if np.shape(g) != x.shape:
                 raise GateError(
                     f"{self.name}.backward returned a gradient of shape {np.shape(g)} for input "
                     f"{k} of shape {x.shape}: a gradient has the shape of its input"
@@ -144,6 +162,14 @@ class Custom(Primitive):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.gate,))
+
+
+def _is_real(g: Any) -> bool:
+    """Whether this is an array of real numbers, or can be made one."""
+    try:
+        return (g if hasattr(g, "dtype") else np.asarray(g)).dtype.kind in "fiub"
+    except ValueError:
+        return False
 
 
 class Opaque(Local):

@@ -30,8 +30,8 @@ from ..core.types import (
     size_of,
     to_float,
 )  # fmt: skip
-from ..errors import DTypeError, TraceError
-from .tensor import ArrayLike, Tensor, as_array, constant
+from ..errors import AxisError, DTypeError, ShapeError
+from .tensor import ArrayLike, Tensor, as_array, constant, leaked
 
 NO_PARAMS: Params = {}
 ndarray = np.ndarray
@@ -201,13 +201,6 @@ def _item(parent: Node, index: int, value: Array, context: Context) -> Tensor:
         )
         result._node.handle = ref(result)
     return result
-
-
-def leaked() -> TraceError:
-    return TraceError(
-        "a Tensor from inside a traced function (vmap, compile) was used outside of it: "
-        "return it from the function instead of storing it"
-    )
 
 
 def spread(node: Node, shape: Shape) -> Node:
@@ -392,16 +385,10 @@ def broadcast_to(x: ArrayLike, /, shape: Shape) -> Tensor:
              [1, 2]], dtype=int64)
     """
     source = to_tensor(x)
-    target = tuple(int(n) for n in shape)
+    target = as_shape(shape)
     if source.shape == target:
         return source
     if broadcast_shapes(source.shape, target) != target:
-        raise _shape_error(source.shape, target)
+        raise ShapeError(f"cannot broadcast shape {source.shape} to {target}")
     result: Tensor = bind(BROADCAST, (source,), {"map": broadcast_map(source.shape, target)})
     return result
-
-
-def _shape_error(shape: Shape, target: Shape) -> Exception:
-    from ..errors import ShapeError
-
-    return ShapeError(f"cannot broadcast shape {shape} to {target}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from ..errors import UnsupportedError
 from .contraction import matmul, outer, tensordot, trace, vecdot, vector_norm
 from .shaping import diagonal, matrix_transpose
 
@@ -14,7 +15,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> NoReturn:
-    raise AttributeError(
+    raise UnsupportedError(
         f"linalg.{name} is not in chainrule, which has {', '.join(__all__)}. "
         f"Without gradients use np.linalg.{name}(np.asarray(x))"
     )

@@ -58,7 +58,7 @@ def key(seed: int) -> Tensor:
         raise DTypeError(f"a seed is a whole number, received {seed!r}")
     number = seed.__index__()
     if not 0 <= number < 2**64:
-        raise ShapeError(f"a seed is a whole number from 0 to 2**64 - 1, received {number}")
+        raise DataError(f"a seed is a whole number from 0 to 2**64 - 1, received {number}")
     return constant(np.array([number & 0xFFFFFFFF, number >> 32], np.uint32))
 
 

@@ -23,8 +23,8 @@ from ..core.indexmap import (
 )  # fmt: skip
 from ..core.local import Linear, Local
 from ..core.primitive import Array, LinearGate, Params, Primitive
-from ..core.types import ArrayType, Shape, normalize_axes, normalize_axis, size_of
-from ..errors import AxisError, ShapeError
+from ..core.types import ArrayType, Shape, as_shape, normalize_axes, normalize_axis, size_of
+from ..errors import AxisError, DTypeError, ShapeError
 from .arithmetic import _add
 from .dispatch import bind, broadcast_to, to_tensor, unify
 from .tensor import ArrayLike, Tensor
@@ -177,7 +177,7 @@ def reshape(x: ArrayLike, /, shape: int | Shape, *, copy: bool | None = None) ->
     (2, 2)
     """
     x = to_tensor(x)
-    target = [int(n) for n in (shape if isinstance(shape, (tuple, list)) else (shape,))]
+    target = list(as_shape(shape, signed=True))
     if target.count(-1) == 1:
         known = size_of(tuple(n for n in target if n != -1))
         if known == 0 or x.size % known:
@@ -192,6 +192,8 @@ def reshape(x: ArrayLike, /, shape: int | Shape, *, copy: bool | None = None) ->
 def permute_dims(x: ArrayLike, /, axes: Sequence[int]) -> Tensor:
     """Axis axes[j] of x becomes axis j of the result."""
     x = to_tensor(x)
+    if not isinstance(axes, (tuple, list, range)):
+        raise DTypeError(f"permute_dims takes a tuple of axes, received {axes!r:.60}")
     order = tuple(normalize_axis(a, x.ndim, "axes entry") for a in axes)
     if sorted(order) != list(range(x.ndim)):
         raise AxisError(f"axes {tuple(axes)} must name each of the {x.ndim} axes of {x.shape} once")
@@ -399,7 +401,8 @@ def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0) -> Tensor:
             )
         ):
             shapes = ", ".join(str(t.shape) for t in tensors)
-            raise ShapeError(f"cannot join shapes {shapes}: all axes but {axis} must agree")
+            need = f"all axes but {axis} must agree" if axis >= 0 else "an axis to join along"
+            raise ShapeError(f"cannot join shapes {shapes}: {need} (stack makes a new axis)")
     result: Tensor = bind(CONCAT, tuple(tensors), {"axis": axis})
     return result
 

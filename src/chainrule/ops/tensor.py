@@ -15,7 +15,7 @@ import numpy as np
 from ..core.context import CONTEXT, context
 from ..core.node import Node, caller, line_number
 from ..core.types import FLOATS, ArrayType, Shape, as_dtype, check_dtype, float32
-from ..errors import DTypeError, GradientError, MutationError, ShapeError, TraceError
+from ..errors import AxisError, DTypeError, GradientError, MutationError, ShapeError, TraceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,7 +177,12 @@ class Tensor:
 
     def item(self, *index: Any) -> Any:
         """The one entry (or the entry at `index`) as a Python number."""
-        return self._concrete("item()").item(*index)
+        if not index:
+            return self._scalar("item()").item()
+        try:
+            return self._concrete("item()").item(*index)
+        except (IndexError, ValueError) as error:
+            raise AxisError(f"item{index} of a Tensor of shape {self.shape}: {error}") from None
 
     def tolist(self) -> Any:
         """The entries as nested lists of Python numbers."""
@@ -188,6 +193,8 @@ class Tensor:
         if self._node is None:
             return self
         if self._value is None:
+            if CONTEXT.get().trace is None:
+                raise leaked("detach()")
             from .dispatch import stop_gradient  # a traced Tensor keeps its node
 
             return stop_gradient(self)
@@ -201,6 +208,8 @@ class Tensor:
 
     def _concrete(self, what: str) -> Array:
         if self._value is None:
+            if CONTEXT.get().trace is None:
+                raise leaked(what)
             code, instruction = caller()
             raise TraceError(
                 f"{what} needs the value of a Tensor that is being traced and has none yet "
@@ -212,7 +221,10 @@ class Tensor:
 
     def _scalar(self, what: str) -> Any:
         if self.size != 1:
-            raise ShapeError(f"{what} takes a Tensor of one entry, received shape {self.shape}")
+            raise ShapeError(
+                f"{what} takes a Tensor of one entry, received shape {self.shape}: index it first, "
+                "or use tolist()"
+            )
         return self._concrete(what).reshape(())[()]
 
     def __float__(self) -> float:
@@ -238,12 +250,12 @@ class Tensor:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise DTypeError("len() of a 0-d Tensor")
+            raise DTypeError("len() of a 0-d Tensor: it has no axes, its one entry is .item()")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.shape:
-            raise DTypeError("iteration over a 0-d Tensor")
+            raise DTypeError("iteration over a 0-d Tensor: it has one entry, .item()")
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, value: Any) -> bool:
@@ -254,7 +266,12 @@ class Tensor:
     def __format__(self, spec: str) -> str:
         if spec and self.size == 1:
             return format(self.item(), spec)
-        return format(str(self), spec)
+        try:
+            return format(str(self), spec)
+        except ValueError:
+            raise ShapeError(
+                f"the format {spec!r} is for a Tensor of one entry, received shape {self.shape}"
+            ) from None
 
     def __repr__(self) -> str:
         kind = "tensor" if self.is_variable else "asarray" if self.is_constant else "dependent"
@@ -332,6 +349,8 @@ class Tensor:
         if trace is not None:
             trace.assign(self, value)
             return
+        if isinstance(value, Tensor) and value._value is None:
+            raise leaked("assign")
         if (
             isinstance(value, Tensor)
             and value._node is not None
@@ -412,6 +431,14 @@ class Parameter(Tensor):
         copy = Parameter(self._value, self.name)
         memo[id(self)] = copy
         return copy
+
+
+def leaked(what: str = "an operation") -> TraceError:
+    """The error of using a Tensor after the trace that made it is over."""
+    return TraceError(
+        f"{what} needs the value of a Tensor from inside a traced function (vmap, compile), but "
+        "that is over: return the Tensor from the function instead of storing it"
+    )
 
 
 def leaf(handle: Tensor, value: Array) -> Node:

@@ -171,7 +171,7 @@ def as_dataset(data: Any, name: str) -> Dataset:
         raise DataError(
             f"{name}: expected a Dataset or a pair (inputs, targets), got {type(data).__name__}"
         )
-    return arrays(np.asarray(data[0]), np.asarray(data[1]), name=name)
+    return arrays(data[0], data[1], name=name)
 
 
 def default_loss(data: Dataset) -> Loss:
