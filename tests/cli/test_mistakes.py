@@ -143,7 +143,7 @@ MISTAKES = {
     "no number": ([*TRAIN, "--epochs", "many"], 2, "'--epochs': "),
     "unknown option": ([*TRAIN, "--epoch", "3"], 2, "No such option: --epoch"),
     "unknown command": (["tain", "digits"], 2, "No such command 'tain'"),
-    "nothing to train on": (["train"], 2, "Missing argument 'digits|FILE.csv'; see chainrule train"),
+    "nothing to train on": (["train"], 2, "Missing argument 'digits|FILE.csv'; see chainrule tr"),
     # the run folder
     "a file": ([*TRAIN, "--out", "file"], 1, "file is a file: give the name of a folder"),
     "below a file": ([*TRAIN, "--out", "file/run"], 1, "cannot write file/run/model.safetensors"),
@@ -167,7 +167,7 @@ MISTAKES = {
         ["predict", "run", "table.csv", "--out", "file/p.csv"], 1, "cannot write file/p.csv",
     ),
     "out a folder": (
-        ["predict", "run", "table.csv", "--out", "thesis"], 1, "cannot write thesis: Is a directory",
+        ["predict", "run", "table.csv", "--out", "thesis"], 1, "cannot write thesis: Is a direct",
     ),
     "no file to predict": (["predict", "run"], 2, "Missing argument 'file'"),
     # explain

@@ -11,7 +11,13 @@ import pytest
 import chainrule as cr
 from chainrule import nn
 from chainrule.core.context import CONTEXT
-from chainrule.errors import DTypeError, MutationError, ShapeError, UnsupportedError
+from chainrule.errors import (
+    DataError,
+    DTypeError,
+    MutationError,
+    ShapeError,
+    UnsupportedError,
+)
 
 
 class Net(nn.Module):
@@ -322,6 +328,6 @@ def test_numbers_of_a_given_seed_used_or_changed_are_kept():
 @pytest.mark.parametrize("seed", [-1, 1.5, "a"])
 def test_bad_seeds(seed):
     with pytest.raises(
-        (DTypeError, ShapeError, UnsupportedError), match=r"seed is a whole|key is|dtype <U1"
+        (DTypeError, DataError, UnsupportedError), match=r"seed is a whole|key is|dtype <U1"
     ):
         nn.Linear(2, 2, seed=seed)

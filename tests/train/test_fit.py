@@ -408,7 +408,7 @@ def test_the_bar_of_a_terminal_is_taken_down():
 
     screen = io.StringIO()
     reporter = Reporter(Console(file=screen, force_terminal=True, width=120))
-    _, history = trained(progress=reporter)
+    trained(progress=reporter)
     assert reporter.bar is None
     assert "4/4" in screen.getvalue() and "accuracy" in screen.getvalue()
 

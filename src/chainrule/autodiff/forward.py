@@ -29,8 +29,7 @@ def jvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> 
     directions, _ = flatten(tuple(tangents), what="the tangents")
     if len(leaves) != len(directions):
         raise ShapeError(
-            f"jvp received {len(directions)} tangents for {len(leaves)} arguments: give one for "
-            "each, in containers like theirs"
+            f"tangents must be like the arguments: received {len(directions)} for {len(leaves)}"
         )
     line = Linearized(lambda xs: function(*unflatten(structure, xs)), leaves)
     moved = line.push([tangent_like(t, x) for t, x in zip(directions, line.inputs, strict=True)])

@@ -192,13 +192,20 @@ class Linearized:
         self.outputs = [to_tensor(o) for o in self.outputs]
         self.wanted = [x._node for x in self.inputs if x._node is not None]
         roots = [o._node for o in self.outputs if o._node is not None]
-        self.order = topological(roots, self.wanted)
+        since = min((n.serial for n in self.wanted), default=0)
+        self.order = topological(roots, self.wanted, since)
         self.active = active_nodes(self.order, self.wanted)
         wanted = set(self.wanted)
-        self.differentiable = (outer.recording or outer.trace is not None) and (
-            outer.trace is not None
-            or any(n.primitive is not None for n in self.wanted)
-            or any(n.primitive is None and n not in wanted for n in self.order)
+        # whether the derivative depends on anything outside: an older node, or another variable
+        self.differentiable = outer.trace is not None or (
+            outer.recording
+            and (
+                any(n.primitive is not None for n in self.wanted)
+                or any(
+                    n.serial < since or (n.primitive is None and n not in wanted)
+                    for n in self.order
+                )
+            )
         )
 
     def namespace(self, vectors: Iterable[Tensor]) -> Any:

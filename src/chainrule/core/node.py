@@ -114,15 +114,21 @@ def line_number(code: CodeType, instruction: int) -> int:
     return code.co_firstlineno
 
 
-def topological(roots: Iterable[Node], stops: Iterable[Node] = ()) -> list[Node]:
-    """Every node that the roots depend on, inputs first. Nothing above a stop is visited."""
+def topological(
+    roots: Iterable[Node], stops: Iterable[Node] = (), since: int = 0
+) -> list[Node]:
+    """Every node that the roots depend on, inputs first. Nothing above a stop is visited.
+
+    Nor is anything above a node made before the serial number `since`: it cannot depend on a node
+    made later.
+    """
     stack = list(roots)
     seen: set[Node] = set(stack)
     stops = set(stops)
     pop, push, add = stack.pop, stack.append, seen.add
     while stack:
         node = pop()
-        if node in stops:
+        if node in stops or node.serial < since:
             continue
         for x in node.inputs:
             if x.__class__ is Node and x not in seen:

@@ -17,7 +17,7 @@ import numpy as np
 from ..core.local import Contraction, Local
 from ..core.primitive import Array, Params, Primitive
 from ..core.types import ArrayType, Shape, normalize_axis, size_of
-from ..errors import DTypeError, ShapeError
+from ..errors import AxisError, DTypeError, ShapeError
 from .arithmetic import _multiply
 from .dispatch import bind, broadcast_to, to_tensor, unify
 from .reducing import sum as sum_

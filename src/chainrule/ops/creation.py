@@ -10,9 +10,15 @@ import numpy as np
 
 from ..core.context import CONTEXT
 from ..core.types import (
-    FLOATS, Shape, as_dtype, as_shape, broadcast_shapes, check_dtype, float32,
+    FLOATS,
+    Shape,
+    as_dtype,
+    as_shape,
+    broadcast_shapes,
+    check_dtype,
+    float32,
 )  # fmt: skip
-from ..errors import DTypeError, ShapeError, TraceError, UnsupportedError
+from ..errors import ShapeError, TraceError, UnsupportedError
 from .dispatch import astype, broadcast_to, common_dtype, floats, operand, to_tensor
 from .logic import where
 from .tensor import ArrayLike, Tensor, as_array, constant, is_typed

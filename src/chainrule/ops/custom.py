@@ -140,8 +140,8 @@ class Custom(Primitive):
                 continue
             if not _is_real(g):
                 raise GateError(
-                    f"{self.name}.backward returned {g!r:.60} for input {k}: a gradient is an array "
-                    "of real numbers"
+                    f"{self.name}.backward returned {g!r:.60} for input {k}: a gradient is an "
+                    "array of real numbers"
                 )
             if np.shape(g) != x.shape:
                 raise GateError(

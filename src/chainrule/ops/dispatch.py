@@ -24,13 +24,14 @@ from ..core.types import (
     ArrayType,
     Shape,
     as_dtype,
+    as_shape,
     broadcast_shapes,
     float32,
     promote,
     size_of,
     to_float,
 )  # fmt: skip
-from ..errors import AxisError, DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError
 from .tensor import ArrayLike, Tensor, as_array, constant, leaked
 
 NO_PARAMS: Params = {}

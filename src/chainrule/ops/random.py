@@ -15,7 +15,7 @@ import numpy as np
 from ..core.primitive import Array, Params, Primitive
 from ..core.special import bits as _threefry_bits
 from ..core.types import ArrayType, Shape, as_dtype, float32, float64, size_of, uint32
-from ..errors import DTypeError, ShapeError
+from ..errors import DataError, DTypeError, ShapeError
 from .creation import _shape
 from .dispatch import astype, bind, to_tensor
 from .indexing import take
