@@ -228,6 +228,15 @@ def test_too_little_memory_is_said_in_a_line(here, capsys, monkeypatch):
     assert capsys.readouterr().err == "error: not enough memory: Unable to allocate 3.64 TiB\n"
 
 
+def test_a_system_that_refuses_is_said_in_a_line(here, capsys, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(24, "Too many open files", "table.csv")
+
+    monkeypatch.setattr(tasks, "split_csv", refuse)
+    assert run(TRAIN) == 1
+    assert capsys.readouterr().err == "error: Too many open files: table.csv\n"
+
+
 def test_a_bug_of_ours_is_not_hidden(monkeypatch):
     def broken(*args, **kwargs):
         raise ZeroDivisionError("ours")

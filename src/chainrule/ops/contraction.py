@@ -143,6 +143,8 @@ def contract(x: ArrayLike, y: ArrayLike, /, spec: str) -> Tensor:
     `einsum` takes any other pattern.
     """
     first, second = (to_tensor(t) for t in unify(_multiply, (to_tensor(x), to_tensor(y))))
+    if not isinstance(spec, str) or spec.count(",") != 1 or spec.count("->") != 1:
+        raise DTypeError(f"contract takes a pattern like 'ij,jk->ik', received {spec!r:.60}")
     a, b, out = parse(spec)
     _sizes(spec, (a, b), (first.shape, second.shape))
     for c in set(a + b + out):

@@ -159,16 +159,16 @@ def _train(
         model, description, source, {**asdict(options), "schedule": "cosine"}, {}, encoder,
         train.classes,
     )  # fmt: skip
-    saved = 0.0
+    saved = -math.inf
 
     def keep(row: Epoch, better: bool) -> None:
         """A checkpoint of the best weights so far: the first at once, others seconds apart."""
         nonlocal saved
-        due = better and time.perf_counter() - saved > CHECKPOINT_SECONDS
-        if folder is not None and (row.epoch == 1 or due):
+        now = time.perf_counter()
+        if folder is not None and better and now - saved > CHECKPOINT_SECONDS:
             run.result = {"epochs": row.epoch, "stopped": "not finished"}
             run.save(folder)
-            saved = time.perf_counter()
+            saved = now
 
     loss = LOSSES[options.loss]
     history = fit(
