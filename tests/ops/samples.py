@@ -40,8 +40,9 @@ nonzero = Sampler(lambda rng, shape: rng.choice([-1.0, 1.0], shape) * rng.unifor
 distinct = Sampler(_distinct)
 """No two entries are closer than 0.7: far from the kinks of max and sort."""
 off_steps = Sampler(
-    lambda rng, shape: rng.integers(-3, 4, shape)
-    + rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 0.4, shape)
+    lambda rng, shape: (
+        rng.integers(-3, 4, shape) + rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 0.4, shape)
+    )
 )
 """Away from whole and half numbers: far from the steps of floor and round."""
 coarse = Sampler(lambda rng, shape: np.round(rng.normal(size=shape) * 2) / 2)

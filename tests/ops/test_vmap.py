@@ -71,9 +71,9 @@ def test_the_gradient_of_vmap_is_the_gradient_of_the_loop(case, shapes):
     weights = direction(np.stack([case.reference(*row) for row in rows]), 3)
     batched = cr.vmap(case.function, in_axes=axes)
     _, xs = by_floats(case, stacked)
-    whole = gradients(
-        scalar(lambda *ys: batched(*_replace(case, stacked, ys)), weights), len(xs)
-    )(*xs)
+    whole = gradients(scalar(lambda *ys: batched(*_replace(case, stacked, ys)), weights), len(xs))(
+        *xs
+    )
     each = [
         cr.grad(scalar(case.function, w), wrt=case.floats)(*row)
         for row, w in zip(rows, weights, strict=True)
@@ -98,7 +98,7 @@ def test_dense_jacobians_by_vmap_are_the_rows_pulled_one_by_one(case, shapes):
     for k, x in enumerate(xs):
         dense = cr.jacobian(function, wrt=k)(*xs).todense()
         rows = [np.asarray(pull(unit)[k]) for unit in units]
-        expected = np.stack(rows).reshape(out.shape + x.shape) if rows else np.zeros(
-            out.shape + x.shape
+        expected = (
+            np.stack(rows).reshape(out.shape + x.shape) if rows else np.zeros(out.shape + x.shape)
         )
         assert_close(dense, expected, 1e-12)

@@ -114,9 +114,7 @@ def line_number(code: CodeType, instruction: int) -> int:
     return code.co_firstlineno
 
 
-def topological(
-    roots: Iterable[Node], stops: Iterable[Node] = (), since: int = 0
-) -> list[Node]:
+def topological(roots: Iterable[Node], stops: Iterable[Node] = (), since: int = 0) -> list[Node]:
     """Every node that the roots depend on, inputs first. Nothing above a stop is visited.
 
     Nor is anything above a node made before the serial number `since`: it cannot depend on a node
