@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.context import CONTEXT
 from ..core.types import ArrayType, Shape
 from ..errors import GradientError, ShapeError
 from ..ops.custom import Custom, CustomTensor
@@ -117,9 +118,13 @@ class Jacobian:
 
     def todense(self) -> Tensor:
         """All partial derivatives, of shape output + input; itself differentiable."""
-        if self._dense is None:
-            self._dense = self._materialize()
-        return self._dense
+        if self._dense is not None:
+            return self._dense
+        dense = self._materialize()
+        now = CONTEXT.get()
+        if now.recording and now.trace is None:  # else it is good for this context only
+            self._dense = dense
+        return dense
 
     def _materialize(self) -> Tensor:
         m, n = self.shape

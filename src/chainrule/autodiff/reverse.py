@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from weakref import ref
 
 import numpy as np
+import optree
 
 from .. import ops
 from ..core import bare
@@ -20,7 +22,7 @@ from ..core.primitive import ITEM, LINK
 from ..core.types import FLOATS, TupleType
 from ..errors import DTypeError, GradientError, ShapeError
 from ..ops.dispatch import bind, to_tensor
-from ..ops.tensor import ArrayLike, Parameter, Tensor, constant, leaked, variable, variable_value
+from ..ops.tensor import ArrayLike, Parameter, Tensor, as_array, constant, leaked, variable_value
 from .containers import flatten, select, unflatten
 
 Function = Callable[..., Any]
@@ -128,10 +130,14 @@ def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
     u = _upstream(y, gradient)
     order = topological([node])
     left = {n for n in order if n.primitive is None}  # the variables not reached yet
+    reached: set[int] = set()
 
     def visit(n: Node, handle: Any, g: Any) -> None:
         left.discard(n)
-        if handle.__class__ is Parameter and handle.grad is not None:
+        # a variable assigned in between stands in the graph with both its values
+        adds = handle.__class__ is Parameter or id(handle) in reached
+        reached.add(id(handle))
+        if adds and handle.grad is not None:
             g = handle.grad + g if recorded else handle.grad._value + g
         if not recorded:
             g = constant(g if g.__class__ is ndarray else np.asarray(g))
@@ -156,7 +162,7 @@ def _upstream(y: Tensor, gradient: ArrayLike | None) -> Tensor:
                 "y.backward(gradient) with an array of that shape, or y.sum().backward()"
             )
         return constant(np.ones(y.shape, y.dtype))
-    u = to_tensor(gradient)
+    u = gradient if isinstance(gradient, Tensor) else to_tensor(np.array(as_array(gradient)))
     if u.shape != y.shape:
         raise ShapeError(
             f"the upstream gradient must have the shape of the output: {y.shape}, "
@@ -166,18 +172,29 @@ def _upstream(y: Tensor, gradient: ArrayLike | None) -> Tensor:
 
 
 def fresh(x: ArrayLike) -> Tensor:
-    """A new variable with the value of x, linked to x if x is a Tensor with a history."""
-    if isinstance(x, Tensor) and (x._node is not None or x._value is None):
-        if x.dtype.char not in FLOATS:
-            raise DTypeError(f"cannot differentiate by an integer or bool Tensor ({x.type})")
-        link: Tensor = bind(LINK, (x,), {})
+    """A new Tensor with the value of x to differentiate by, linked to x by an identity node."""
+    typed = isinstance(x, (Tensor, np.ndarray, np.generic))
+    if isinstance(x, bool) or (typed and x.dtype.char not in FLOATS):
+        kind = x.dtype if typed else "bool"
+        raise DTypeError(
+            f"cannot differentiate by {kind} values: pass float32 or float64, or leave the "
+            "argument out (wrt= names the ones to differentiate by)"
+        )
+    if isinstance(x, Tensor) or CONTEXT.get().trace is not None:
+        source: Any = x if isinstance(x, Tensor) else variable_value(x)
+        if isinstance(x, Tensor) and x._node is None and CONTEXT.get().trace is None:
+            return linked(x._value)
+        link: Tensor = bind(LINK, (source,), {})
         return link
-    if CONTEXT.get().trace is not None:
-        link = bind(LINK, (variable_value(x),), {})
-        return link
-    if isinstance(x, (Tensor, np.ndarray)) and x.dtype.char in FLOATS:
-        return variable(x._value if isinstance(x, Tensor) else np.asarray(x))
-    return variable(variable_value(x))
+    return linked(np.asarray(x) if typed else variable_value(x))
+
+
+def linked(value: Any) -> Tensor:
+    """An identity node on an array."""
+    result = constant(value)
+    result._node = Node(LINK, (value,), {}, value)
+    result._node.handle = ref(result)
+    return result
 
 
 class Linearized:
@@ -187,10 +204,10 @@ class Linearized:
         outer = CONTEXT.get()
         with context(recording=True, functional=True):
             self.inputs = [fresh(x) for x in leaves]
-            self.output, self.aux = function(self.inputs), None
-        self.outputs, self.structure = flatten(self.output, what="the result")
+            self.wanted = [x._node for x in self.inputs if x._node is not None]
+            result = function(self.inputs)
+        self.outputs, self.structure = flatten(result, what="the result")
         self.outputs = [to_tensor(o) for o in self.outputs]
-        self.wanted = [x._node for x in self.inputs if x._node is not None]
         roots = [o._node for o in self.outputs if o._node is not None]
         since = min((n.serial for n in self.wanted), default=0)
         self.order = topological(roots, self.wanted, since)
@@ -200,7 +217,7 @@ class Linearized:
         self.differentiable = outer.trace is not None or (
             outer.recording
             and (
-                any(n.primitive is not None for n in self.wanted)
+                any(n.inputs[0].__class__ is Node for n in self.wanted)
                 or any(
                     n.serial < since or (n.primitive is None and n not in wanted)
                     for n in self.order
@@ -231,17 +248,15 @@ class Linearized:
                 self.differentiable,
             )  # fmt: skip
         return [
-            self._result(found.get(x._node), x)  # type: ignore[arg-type]
-            for x in self.inputs
+            self._result(found.get(n), x) for n, x in zip(self.wanted, self.inputs, strict=True)
         ]
 
     def push(self, tangents: Sequence[Tensor]) -> list[Tensor]:
         """How each output moves when each input moves along its tangent."""
         xp = self.namespace(tangents)
         table: dict[Node, Any] = {}
-        for x, t in zip(self.inputs, tangents, strict=True):
-            if x._node is not None:
-                table[x._node] = t if xp is ops else t._value
+        for n, t in zip(self.wanted, tangents, strict=True):
+            table[n] = t if xp is ops else t._value
         with np.errstate(all="ignore"):
             push_forward(self.order, table, xp, self.differentiable)
         return [
@@ -328,9 +343,16 @@ def vjp(function: Function, *args: Any) -> tuple[Any, Callable[[Any], Any]]:
 
 def _detached(line: Linearized) -> Any:
     """The result of the function, depending on what its inputs do and not on the fresh ones."""
+    return unflatten(line.structure, [_detach(line, o) for o in line.outputs])
+
+
+def _detach(line: Linearized, tree: Any) -> Any:
+    """Tensors without their dependence on the fresh ones, if they depend on nothing else."""
     if line.differentiable:
-        return unflatten(line.structure, line.outputs)
-    return unflatten(line.structure, [o.detach() for o in line.outputs])
+        return tree
+    return optree.tree_map(
+        lambda x: x.detach() if isinstance(x, Tensor) else x, tree, namespace="chainrule"
+    )
 
 
 def value_and_grad(
@@ -376,7 +398,7 @@ def value_and_grad(
             raise GradientError(f"the gradient of a result of dtype {y.dtype} is not defined")
         gradient = unflatten(structure, line.pull([constant(np.ones(y.shape, y.dtype))]))
         value = _detached(line)
-        return ((value, aux[0]) if has_aux else value), gradient
+        return ((value, _detach(line, aux[0])) if has_aux else value), gradient
 
     return value_and_gradient
 

@@ -7,6 +7,7 @@ primitive is a leaf: a variable, or an input of a traced graph.
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Iterable
 from operator import attrgetter
@@ -21,7 +22,7 @@ from .types import ArrayType, Shape, TupleType
 
 next_serial = itertools.count().__next__
 """Numbers nodes as they are made: inputs before what uses them, so sorting by it orders a graph."""
-PACKAGE = str(Path(__file__).resolve().parent.parent)
+PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 INSIDE = len(PACKAGE)
 Where = tuple[CodeType, int]
 

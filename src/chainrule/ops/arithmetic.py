@@ -15,7 +15,7 @@ from ..core.bare import scale_gradient as _scale
 from ..core.local import IDENTITY, NEGATE, Local, Mask
 from ..core.primitive import Elementwise, Floating, Params, Stepping
 from ..core.types import BOOLS, FLOATS, INTEGERS, float64
-from .dispatch import elementwise, operand
+from .dispatch import elementwise, itself, operand
 from .tensor import ArrayLike, Tensor
 
 __all__ = [
@@ -108,8 +108,8 @@ def negative(x: ArrayLike, /) -> Tensor:
 
 
 def positive(x: ArrayLike, /) -> Tensor:
-    """+x: x itself."""
-    return x if isinstance(x, Tensor) else add(x, 0)
+    """+x: the same value."""
+    return itself(x) if isinstance(x, Tensor) else add(x, 0)
 
 
 class Pow(Elementwise):
@@ -127,7 +127,8 @@ class Pow(Elementwise):
 
 def pow(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 ** x2; ∂/∂x1 = x2·x1^(x2-1), ∂/∂x2 = x1^x2·log x1. A square is a product."""
-    if x2.__class__ in (int, float) and x2 == 2 and hasattr(x1, "dtype") and x1.dtype.char != "?":
+    kinds = {int: NUMBERS, float: FLOATS}.get(x2.__class__, "")
+    if kinds and x2 == 2 and hasattr(x1, "dtype") and x1.dtype.char in kinds:
         return elementwise(_multiply, x1, x1)
     return elementwise(_pow, x1, x2)
 
@@ -173,7 +174,7 @@ class ScaleGradient(Elementwise):
     takes = FLOATS
 
     def forward(self, upstream: Any, partial: Any) -> Any:
-        with np.errstate(invalid="ignore"):  # 0·∞ is what it is for
+        with np.errstate(all="ignore"):  # 0·∞ is what it is for
             return _scale(upstream, partial)
 
     def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:

@@ -176,7 +176,7 @@ def linspace(
     check_device(device)
     target = float32 if dtype is None else as_dtype(dtype)
     (count,) = as_shape(num)
-    return constant(np.linspace(start, stop, count, endpoint=endpoint).astype(target))
+    return constant(np.linspace(float(start), float(stop), count, endpoint).astype(target))
 
 
 def eye(

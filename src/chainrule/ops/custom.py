@@ -70,12 +70,13 @@ class Custom(Primitive):
         self.name = type(gate).__name__
 
     def forward(self, *inputs: Array) -> Any:
-        out = self.gate.forward(*inputs)
+        out = self.gate.forward(*map(read_only, inputs))
         if isinstance(out, (tuple, list)):
             return tuple(self._array(o) for o in out)
         return self._array(out)
 
     def _array(self, out: Any) -> Array:
+        """A copy of what forward returned: the gate may keep and change its own array."""
         if isinstance(out, Tensor):
             out = out._concrete(f"{self.name}.forward")
         if not isinstance(out, (np.ndarray, np.generic, float, int)):
@@ -83,7 +84,7 @@ class Custom(Primitive):
                 f"{self.name}.forward must return an array (or a tuple of arrays), "
                 f"it returned {type(out).__name__}"
             )
-        array = np.asarray(out)
+        array = np.array(out)
         if array.dtype.char not in CHARS:
             raise GateError(
                 f"{self.name}.forward must return real numbers of a dtype chainrule has, "
@@ -93,7 +94,9 @@ class Custom(Primitive):
 
     def type(self, *types: ArrayType, **params: Any) -> ArrayType | TupleType:
         # what a gate of plain NumPy makes is known only by running it
-        out = self.forward(*(np.zeros(t.shape, t.dtype) for t in types))
+        zeros = [np.zeros(t.shape, t.dtype) for t in types]
+        with np.errstate(all="ignore"):
+            out = type(self)(copy.copy(self.gate)).forward(*zeros)
         if isinstance(out, tuple):
             return TupleType(tuple(ArrayType(o.shape, o.dtype) for o in out))
         return ArrayType(out.shape, out.dtype)
@@ -121,7 +124,7 @@ class Custom(Primitive):
     def gradients(self, upstream: Any, inputs: Sequence[Any]) -> list[Any]:
         """backward(upstream), checked: one gradient of the right shape for each input."""
         parts = upstream if isinstance(upstream, (tuple, list)) else (upstream,)
-        return self.checked(self.gate.backward(*(np.asarray(p) for p in parts)), inputs)
+        return self.checked(self.gate.backward(*(read_only(np.asarray(p)) for p in parts)), inputs)
 
     def checked(self, result: Any, inputs: Sequence[Any]) -> list[Any]:
         if result is None:
@@ -162,6 +165,13 @@ class Custom(Primitive):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.gate,))
+
+
+def read_only(x: Array) -> Array:
+    """A view that users' code cannot write through."""
+    view = x.view()
+    view.flags.writeable = False
+    return view
 
 
 def _is_real(g: Any) -> bool:
@@ -212,11 +222,13 @@ class Derived(Primitive):
 
     def forward(self, *arrays: Array, count: int, index: int | None) -> Any:
         before, inputs = arrays[:count], arrays[count:]
+        custom = type(self.custom)(copy.copy(self.custom.gate))
+        custom.forward(*inputs)  # what backward needs is remembered by forward
         if index is not None:
-            return push_by_pulling(self.custom, index, before[0], before[1:], inputs)
+            return push_by_pulling(custom, index, before[0], before[1:], inputs)
         return tuple(
             np.zeros_like(x) if g is None else np.asarray(g, x.dtype)
-            for g, x in zip(self.custom.gradients(before, inputs), inputs, strict=True)
+            for g, x in zip(custom.gradients(before, inputs), inputs, strict=True)
         )
 
     def type(self, *types: ArrayType, **params: Any) -> TupleType:
@@ -236,9 +248,7 @@ class Derived(Primitive):
         rows = []
         for k in range(n):
             row = [x[k] if b else x for x, b in zip(inputs, batched, strict=True)]
-            gate = copy.copy(self.custom.gate)
-            gate.forward(*(np.asarray(to_tensor(x)._value) for x in row[params["count"] :]))
-            rows.append(bind(Derived(type(self.custom)(gate)), tuple(row), params))
+            rows.append(bind(self, tuple(row), params))
         return tuple(stack(parts) for parts in zip(*rows, strict=True))
 
     def __reduce__(self) -> tuple[Any, ...]:

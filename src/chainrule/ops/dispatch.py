@@ -18,7 +18,7 @@ from ..core.context import CONTEXT, Context
 from ..core.indexmap import broadcast_map
 from ..core.local import ZERO, Local
 from ..core.node import Node, caller
-from ..core.primitive import ITEM, Array, Elementwise, LinearGate, Params, Primitive
+from ..core.primitive import ITEM, LINK, Array, Elementwise, LinearGate, Params, Primitive
 from ..core.types import (
     FLOATS,
     ArrayType,
@@ -135,17 +135,29 @@ def operand(x: ArrayLike) -> Any:
     """A Tensor, an array, or a Python number: what gates take."""
     if isinstance(x, (Tensor, ndarray)) or x.__class__ in NUMBERS:
         return x
-    return as_array(x)
+    return to_tensor(x) if isinstance(x, (list, tuple)) else as_array(x)
 
 
 def to_tensor(x: ArrayLike) -> Tensor:
     """A Tensor of anything array-like; Python numbers become float32, int64 or bool."""
     if isinstance(x, Tensor):
         return x
+    if isinstance(x, (list, tuple)):  # which may hold Tensors with a history
+        from .creation import asarray
+
+        return asarray(x)
     array = as_array(x)
     if x.__class__ is float:
         array = array.astype(float32)
     return constant(array)
+
+
+def itself(x: Tensor) -> Tensor:
+    """x, for functions that change nothing; of a variable, which may be assigned, its value now."""
+    if not x.is_variable:
+        return x
+    link: Tensor = bind(LINK, (x,), {})
+    return link
 
 
 def bind(primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Any:
@@ -239,6 +251,8 @@ def elementwise(primitive: Elementwise, *operands: ArrayLike) -> Tensor:
                 dtype = False
         elif x.__class__ is not float and x.__class__ is not int:
             dtype = False
+    if primitive.selectors and getattr(values[0], "dtype", None) != np.bool_:
+        dtype = False  # a condition that is not bool yet
     if not dtype or dtype.char not in FLOATS:
         operands = unify(primitive, operands)
         values = [x._value if isinstance(x, Tensor) else x for x in operands]
@@ -388,7 +402,7 @@ def broadcast_to(x: ArrayLike, /, shape: Shape) -> Tensor:
     source = to_tensor(x)
     target = as_shape(shape)
     if source.shape == target:
-        return source
+        return itself(source)
     if broadcast_shapes(source.shape, target) != target:
         raise ShapeError(f"cannot broadcast shape {source.shape} to {target}")
     result: Tensor = bind(BROADCAST, (source,), {"map": broadcast_map(source.shape, target)})

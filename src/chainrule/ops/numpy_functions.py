@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +20,7 @@ from . import (
     special,
     transcendental,
 )  # fmt: skip
-from .dispatch import broadcast_to, to_tensor
+from .dispatch import broadcast_to, itself, to_tensor
 from .tensor import Tensor
 
 ROOMS = (
@@ -89,7 +90,14 @@ OWN: dict[str, Any] = {
     "isclose": lambda a, b, **k: creation.asarray(np.isclose(np.asarray(a), np.asarray(b), **k)),
     "iscomplexobj": lambda x: False,
     "isrealobj": lambda x: True,
-    "copy": lambda x: x,
+    "copy": itself,
+    "trace": lambda x, offset=0, axis1=0, axis2=1: reducing.sum(
+        shaping.diagonal(x, offset=offset, axis1=axis1, axis2=axis2), axis=-1
+    ),
+    "diagonal": lambda x, offset=0, axis1=0, axis2=1: shaping.diagonal(
+        x, offset=offset, axis1=axis1, axis2=axis2
+    ),
+    "diff": lambda x, n=1, axis=-1, **k: reducing.diff(x, n=n, axis=axis, **k),
     "swapaxes": shaping.swapaxes,
     "split": lambda x, parts, axis=0: list(shaping.split(x, parts, axis=axis)),
     "sigmoid": transcendental.sigmoid,
@@ -152,7 +160,8 @@ def array_function(self: Tensor, func: Any, types: Any, args: Any, kwargs: Any) 
 
 def _by_keyword(name: str, function: Any, args: Any, kwargs: Any, error: TypeError) -> Any:
     """NumPy takes axis by position where the Array API wants it by keyword."""
-    if len(args) == 2 and "axis" not in kwargs:
+    second = list(inspect.signature(getattr(np, name)).parameters)[1:2]
+    if len(args) == 2 and second == ["axis"]:
         try:
             return function(args[0], axis=args[1], **kwargs)
         except TypeError:

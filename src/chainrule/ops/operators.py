@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import MutationError, UnsupportedError
 from . import arithmetic, contraction, creation, indexing, logic, reducing, shaping, special
-from .dispatch import astype, to_tensor
+from .dispatch import astype, itself, to_tensor
 from .tensor import Tensor
 
 OPERANDS = (Tensor, np.ndarray, np.generic, bool, int, float)
@@ -146,8 +146,8 @@ def _dot(self: Tensor, other: Any) -> Tensor:
 
 
 def _copy(self: Tensor) -> Tensor:
-    """Itself: Tensors are immutable."""
-    return self
+    """The same value; of a variable, the value it has now."""
+    return itself(self)
 
 
 def _sort(self: Tensor, axis: int = -1) -> NoReturn:
@@ -198,8 +198,10 @@ def attach() -> None:
         "cumsum": _cumsum,
         "std": _std(reducing.std),
         "var": _std(reducing.var),
-        "diagonal": shaping.diagonal,
-        "trace": contraction.trace,
+        "diagonal": lambda self, offset=0, axis1=0, axis2=1: shaping.diagonal(
+            self, offset=offset, axis1=axis1, axis2=axis2
+        ),
+        "trace": lambda self, offset=0: contraction.trace(self, offset=offset),
         "round": arithmetic.round,
         "__round__": lambda self, ndigits=None: arithmetic.round(self),
         "repeat": lambda self, repeats, axis=None: indexing.repeat(self, repeats, axis=axis),

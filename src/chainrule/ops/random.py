@@ -16,6 +16,7 @@ from ..core.primitive import Array, Params, Primitive
 from ..core.special import bits as _threefry_bits
 from ..core.types import ArrayType, Shape, as_dtype, float32, float64, size_of, uint32
 from ..errors import DataError, DTypeError, ShapeError
+from .arithmetic import minimum
 from .creation import _shape
 from .dispatch import astype, bind, to_tensor
 from .indexing import take
@@ -102,7 +103,10 @@ def uniform(
         unit = (astype(high_bits, float64) * 2.0**26 + astype(low_bits, float64)) * 2.0**-53
     else:
         raise DTypeError(f"uniform numbers are float32 or float64, not {dtype}")
-    return unit if (low, high) == (0.0, 1.0) else unit * (high - low) + low
+    if (low, high) == (0.0, 1.0):
+        return unit
+    below = float(np.nextafter(dtype.type(high), dtype.type(low)))
+    return minimum(unit * (high - low) + low, below)  # rounding must not reach high
 
 
 def normal(

@@ -26,7 +26,7 @@ from ..core.primitive import Array, LinearGate, Params, Primitive
 from ..core.types import ArrayType, Shape, as_shape, normalize_axes, normalize_axis, size_of
 from ..errors import AxisError, DTypeError, ShapeError
 from .arithmetic import _add
-from .dispatch import bind, broadcast_to, to_tensor, unify
+from .dispatch import bind, broadcast_to, itself, to_tensor, unify
 from .tensor import ArrayLike, Tensor
 
 __all__ = [
@@ -186,7 +186,7 @@ def reshape(x: ArrayLike, /, shape: int | Shape, *, copy: bool | None = None) ->
     if min(target, default=0) < 0 or size_of(tuple(target)) != x.size:
         raise ShapeError(f"cannot reshape {x.shape} ({x.size} entries) to {tuple(target)}")
     new = tuple(target)
-    return x if new == x.shape else _linear(RESHAPE, x, reshape_map(x.shape, new))
+    return itself(x) if new == x.shape else _linear(RESHAPE, x, reshape_map(x.shape, new))
 
 
 def permute_dims(x: ArrayLike, /, axes: Sequence[int]) -> Tensor:

@@ -129,7 +129,8 @@ class Tensor:
     @property
     def is_variable(self) -> bool:
         """Whether this is a leaf that gradients are taken by."""
-        return self._node is not None and self._node.primitive is None
+        node = self._node
+        return node is not None and node.primitive is None and self._value is not None
 
     @property
     def is_constant(self) -> bool:
@@ -160,7 +161,7 @@ class Tensor:
         if value is None:
             self._grad = None
             return
-        gradient = value if isinstance(value, Tensor) else constant(np.asarray(value, self.dtype))
+        gradient = value if isinstance(value, Tensor) else constant(np.array(value, self.dtype))
         if gradient.shape != self.shape:
             raise ShapeError(
                 f"a gradient has the shape of its tensor: {self.shape}, received {gradient.shape}"

@@ -19,7 +19,7 @@ from ..core.node import Node, caller
 from ..core.primitive import ITEM, Elementwise, Params, Primitive
 from ..core.types import ArrayType, TupleType, broadcast_shapes
 from ..errors import ShapeError
-from .dispatch import BROADCAST, CAST, to_tensor
+from .dispatch import BROADCAST, CAST, STOP_GRADIENT, to_tensor
 from .tensor import ArrayLike, Tensor
 
 
@@ -66,8 +66,13 @@ class Trace:
 
     def elementwise(self, primitive: Elementwise, operands: Sequence[Any]) -> Tensor:
         """Record an elementwise gate with its operands broadcast and cast, explicitly."""
-        dtype = [x.dtype for x in operands if hasattr(x, "dtype")][-1]
-        nodes = [self.lift(x if hasattr(x, "dtype") else np.asarray(x, dtype)) for x in operands]
+        dtypes = [x.dtype for x in operands if hasattr(x, "dtype")]
+        # a number takes the dtype of its neighbours, except beside integers it is compared with
+        takes = bool(dtypes) and (primitive.casts or dtypes[-1].kind == "f")
+        nodes = [
+            self.lift(x if hasattr(x, "dtype") else np.asarray(x, dtypes[-1] if takes else None))
+            for x in operands
+        ]
         shape = broadcast_shapes(*(n.shape for n in nodes))
         full = tuple(
             n if n.shape == shape
@@ -95,9 +100,14 @@ class Trace:
             )
         if new.dtype != variable.dtype:
             new = self.bind(CAST, (new,), {"dtype": variable.dtype})
-        self.assigned[variable] = self.lift(new)
+        # the new value is a leaf for what comes after, as it is in eager
+        node = self._node(STOP_GRADIENT, (self.lift(new),), {})
+        node.handle = ref(variable)
+        self.assigned[variable] = node
 
     def _handle(self, node: Node) -> Tensor:
+        if node.inputs and not CONTEXT.get().recording:  # no_grad holds in traces, too
+            node = self._node(STOP_GRADIENT, (node,), {})
         result = object.__new__(Tensor)
         result._value = None
         result._node = node
