@@ -14,7 +14,7 @@ import optree
 from .. import ops
 from ..core.node import Node
 from ..core.types import ArrayType, normalize_axis
-from ..errors import AxisError, ShapeError, TraceError
+from ..errors import AxisError, ShapeError
 from ..ops.dispatch import bind, broadcast_to, to_tensor
 from ..ops.shaping import moveaxis
 from ..ops.tensor import Tensor
@@ -76,9 +76,7 @@ def vmap(
             ]
             return function(*optree.tree_unflatten(structure, full), **kwargs)
 
-        graph, result = trace(run, types)
-        if graph.assignments:
-            raise TraceError("a variable is assigned inside vmap: do it outside")
+        graph, result = trace(run, types, pure=True)
         values: dict[Node, Any] = {
             node: Batch(x, True) for node, x in zip(graph.inputs, batches, strict=True)
         }

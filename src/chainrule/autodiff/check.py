@@ -116,10 +116,12 @@ def check_gradients(
 
     def measure(floating: Sequence[Array]) -> float:
         with no_grad():
-            result = function(*unflatten(structure, values([constant(f) for f in floating])))
+            result = function(
+                *unflatten(structure, values([constant(np.asarray(f)) for f in floating]))
+            )
         found, _ = flatten(result)
-        arrays = [a for a in map(as_array, found) if a.dtype.char in FLOATS]
-        return float(sum((w * a).sum() for w, a in zip(weights, arrays, strict=True)))
+        outputs = [a for a in map(as_array, found) if a.dtype.char in FLOATS]
+        return float(sum((w * a).sum() for w, a in zip(weights, outputs, strict=True)))
 
     base = [points[k] for k in floats]
     complex_step = _complex_step(line, weights)

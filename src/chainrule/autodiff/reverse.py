@@ -20,7 +20,7 @@ from ..core.context import CONTEXT, context
 from ..core.node import Node, topological
 from ..core.primitive import ITEM, LINK
 from ..core.types import FLOATS, TupleType
-from ..errors import DTypeError, GradientError, ShapeError
+from ..errors import DTypeError, GradientError, ShapeError, TraceError
 from ..ops.dispatch import bind, to_tensor
 from ..ops.tensor import ArrayLike, Parameter, Tensor, as_array, constant, leaked, variable_value
 from .containers import flatten, select, unflatten
@@ -124,7 +124,10 @@ def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
             "backward of a constant: it was computed from no variable. Make variables with "
             "cr.tensor or cr.Parameter (and not inside cr.no_grad)"
         )
-    recorded = CONTEXT.get().trace is not None
+    trace = CONTEXT.get().trace
+    recorded = trace is not None
+    if trace is not None and trace.pure:
+        raise TraceError("backward inside vmap would leave gradients outside: use cr.grad there")
     if y._value is None and not recorded:
         raise leaked("backward()")
     u = _upstream(y, gradient)

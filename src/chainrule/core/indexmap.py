@@ -52,13 +52,12 @@ def symbol(s: int) -> Position:
     return Position(((s, 1),))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class IndexMap:
     """output[writes(s)] += input[reads(s)] for s in the box `sizes`.
 
     `in_view` and `out_view` are the shapes that the positions count in: regroupings of `in_shape`
-    and `out_shape` (they differ only for reshape). Maps are interned by the functions that build
-    them, so they compare by identity.
+    and `out_shape` (they differ only for reshape). Maps compare by what they say.
     """
 
     sizes: Shape
@@ -68,6 +67,13 @@ class IndexMap:
     out_shape: Shape
     in_view: Shape
     out_view: Shape
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.sizes, self.reads, self.writes, self.in_shape, self.out_shape))
 
     @cached_property
     def T(self) -> IndexMap:
@@ -79,10 +85,16 @@ class IndexMap:
         self._link(other)
         return other
 
-    @lru_cache(maxsize=256)  # noqa: B019 - maps are interned and live as long as the process
+    @cached_property
+    def _batches(self) -> dict[int, IndexMap]:
+        return {}
+
     def batched(self, n: int) -> IndexMap:
         """The same map with one more leading axis of n entries on both sides."""
-        return self._batched(n)._link(self.T._batched(n))
+        # kept here and not in a cache by equality: equal maps may name their transpose differently
+        if n not in self._batches:
+            self._batches[n] = self._batched(n)._link(self.T._batched(n))
+        return self._batches[n]
 
     def _link(self, transpose: IndexMap) -> IndexMap:
         self.__dict__["T"], transpose.__dict__["T"] = transpose, self

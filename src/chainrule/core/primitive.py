@@ -47,6 +47,8 @@ class Primitive:
 
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
         """The local Jacobian for input i. Never branches on values; computes on `xp`."""
+        if not self.differentiable:
+            return ZERO
         raise NotImplementedError(
             f"{type(self).__name__} must define local(self, i, xp, out, inputs, params): "
             "the partial derivatives of the output by input i, as one of the forms in core/local.py"

@@ -169,7 +169,7 @@ class Custom(Primitive):
 
 def read_only(x: Array) -> Array:
     """A view that users' code cannot write through."""
-    view = x.view()
+    view = np.asarray(x).view()
     view.flags.writeable = False
     return view
 

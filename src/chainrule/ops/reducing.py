@@ -274,6 +274,9 @@ class Cumsum(LinearGate):
         result: Array = np.add.accumulate(x[turn], axis, x.dtype)[turn]
         return result
 
+    def flops(self, out: ArrayType, types: Sequence[ArrayType], params: Params) -> int:
+        return out.size
+
 
 CUMSUM = Cumsum()
 CUMSUM.dual = CUMSUM

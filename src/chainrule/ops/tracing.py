@@ -18,15 +18,19 @@ from ..core.indexmap import broadcast_map
 from ..core.node import Node, caller
 from ..core.primitive import ITEM, Elementwise, Params, Primitive
 from ..core.types import ArrayType, TupleType, broadcast_shapes
-from ..errors import ShapeError
+from ..errors import ShapeError, TraceError
 from .dispatch import BROADCAST, CAST, STOP_GRADIENT, to_tensor
 from .tensor import ArrayLike, Tensor
 
 
 class Trace:
-    """The nodes being recorded, the Tensors captured from outside, the assignments made."""
+    """The nodes being recorded, the Tensors captured from outside, the assignments made.
 
-    def __init__(self) -> None:
+    In a `pure` trace nothing outside may change: no `assign`, no `backward`.
+    """
+
+    def __init__(self, pure: bool = False) -> None:
+        self.pure = pure
         self.own: set[Node] = set()
         self.captured: dict[Any, tuple[Tensor, Node]] = {}
         self.assigned: dict[Tensor, Any] = {}
@@ -92,6 +96,8 @@ class Trace:
 
     def assign(self, variable: Tensor, value: ArrayLike) -> None:
         """Record that a variable has a new value from here on."""
+        if self.pure:
+            raise TraceError("a variable is assigned inside vmap: do it outside")
         new = to_tensor(value)
         if new.shape != variable.shape:
             raise ShapeError(
@@ -116,7 +122,7 @@ class Trace:
         return result
 
 
-def trace(function: Any, types: Sequence[ArrayType]) -> tuple[Graph, Any]:
+def trace(function: Any, types: Sequence[ArrayType], *, pure: bool = False) -> tuple[Graph, Any]:
     """The Graph of function(*inputs of these types), and what it returned.
 
     The function's result may be any container of Tensors; the graph's outputs are its leaves in
@@ -124,7 +130,7 @@ def trace(function: Any, types: Sequence[ArrayType]) -> tuple[Graph, Any]:
     """
     import optree
 
-    recording = Trace()
+    recording = Trace(pure)
     with context(trace=recording, recording=True):
         inputs = [recording.input(t) for t in types]
         result = function(*inputs)
