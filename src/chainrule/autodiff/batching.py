@@ -19,7 +19,7 @@ from ..ops.dispatch import bind, broadcast_to, to_tensor
 from ..ops.shaping import moveaxis
 from ..ops.tensor import Tensor
 from ..ops.tracing import trace
-from .containers import LEAVES, flatten, unflatten
+from .containers import LEAVES
 
 
 class Batch(NamedTuple):
@@ -134,6 +134,3 @@ def _spread_axes(in_axes: Any, args: tuple[Any, ...]) -> list[Any]:
                 raise AxisError(f"in_axes {axis} does not fit an argument of {count} arrays")
             axes += inner
     return axes
-
-
-__all__ = ["flatten", "unflatten", "vmap"]

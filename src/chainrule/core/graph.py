@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..errors import GraphError
 from .node import Node, topological
-from .primitive import ITEM, Elementwise, LinearGate
+from .primitive import Elementwise, LinearGate
 from .types import ArrayType, TupleType
 
 
@@ -69,9 +70,17 @@ class Graph:
     ) -> tuple[list[Any], list[Any]]:
         """Outputs and assigned values, where apply(node, operands) gives each node's value."""
         values = dict(leaves)
+        results = [*self.outputs, *(v for _, v in self.assignments)]
+        uses = Counter(x for x in results if isinstance(x, Node))
+        uses.update(x for node in self.nodes for x in node.inputs if isinstance(x, Node))
         for node in self.nodes:
             operands = [values[x] if isinstance(x, Node) else x for x in node.inputs]
             values[node] = apply(node, operands)
+            for x in node.inputs:  # a value is let go after its last use
+                if isinstance(x, Node):
+                    uses[x] -= 1
+                    if not uses[x]:
+                        del values[x]
 
         def read(x: Any) -> Any:
             return values[x] if isinstance(x, Node) else x
@@ -83,6 +92,9 @@ class Graph:
         if len(arrays) != len(self.inputs):
             raise GraphError(f"the graph has {len(self.inputs)} inputs, received {len(arrays)}")
         leaves: dict[Node, Any] = dict(zip(self.inputs, map(np.asarray, arrays), strict=True))
+        for k, (leaf, array) in enumerate(leaves.items()):
+            if (array.shape, array.dtype) != leaf.type:
+                raise GraphError(f"input {k} is {leaf.type}, received {array.dtype}{array.shape}")
         for handle, leaf in self.captured:
             leaves[leaf] = np.asarray(handle) if leaf.data is None else leaf.data
 
@@ -90,7 +102,7 @@ class Graph:
             assert node.primitive is not None
             return node.primitive.forward(*operands, **(node.params or {}))
 
-        return self.run(leaves, apply)[0]
+        return [np.asarray(out) for out in self.run(leaves, apply)[0]]
 
     # -- checking -----------------------------------------------------------------------------
 
@@ -179,6 +191,3 @@ def type_of(x: Any, node: Node) -> ArrayType:
         if isinstance(other, Node) and not isinstance(other.type, TupleType):
             return ArrayType((), other.type.dtype)
     return ArrayType((), np.asarray(x).dtype)
-
-
-__all__ = ["ITEM", "Graph", "type_of"]

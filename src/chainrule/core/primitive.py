@@ -15,9 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .indexmap import IndexMap
 from .local import IDENTITY, ZERO, Diagonal, Linear, Local
-from .types import BOOLS, FLOATS, INTEGERS, ArrayType, TupleType, bool_, size_of, to_float
+from .types import BOOLS, FLOATS, INTEGERS, ArrayType, TupleType, bool_, to_float
 
 Array = np.ndarray[Any, Any]
 Params = dict[str, Any]
@@ -210,8 +209,3 @@ class Item(Primitive):
 
 
 LINK, ITEM = Linked(), Item()
-
-__all__ = [
-    "ITEM", "LINK", "Array", "Comparing", "Elementwise", "IndexMap", "Item", "LinearGate", "Linked",
-    "Params", "Primitive", "Reducing", "Stepping", "size_of",
-]  # fmt: skip

@@ -358,7 +358,15 @@ def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     asarray([11.])
     """
     x, y = to_tensor(x1), to_tensor(x2)
-    first, second = x.shape, y.shape
+    spec, pattern = _matmul(x.shape, y.shape)
+    if pattern is None or x.dtype is not y.dtype:
+        return _run(spec, [x, y])
+    return _contract(x, y, pattern)
+
+
+@lru_cache(maxsize=4096)
+def _matmul(first: Shape, second: Shape) -> tuple[str, str | None]:
+    """A matmul of these shapes as an einsum, and as the contraction that it is, if it is one."""
     if not first or not second:
         raise ShapeError(f"matmul takes at least 1 axis each, received {first} and {second}")
     rows, columns = len(first) > 1, len(second) > 1
@@ -368,7 +376,8 @@ def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
             f"must equal the {'second to last' if columns else 'only'} axis of the second "
             f"({second[-2 if columns else 0]})"
         )
-    return _run(MATMUL[rows, columns], [x, y])
+    spec = MATMUL[rows, columns]
+    return spec, _direct(spec, first, second)
 
 
 MATMUL = {

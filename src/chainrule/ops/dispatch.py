@@ -218,10 +218,10 @@ def _item(parent: Node, index: int, value: Array, context: Context) -> Tensor:
 
 def spread(node: Node, shape: Shape) -> Node:
     """The broadcast node between an operand and an elementwise gate; its value is not computed."""
-    kind = node.type
-    map = broadcast_map(kind.shape, shape)
+    data = node.data
+    map = broadcast_map(data.shape if node._type is None else node.shape, shape)
     return Node(
-        BROADCAST, (node,), {"map": map}, node.data, ArrayType(shape, kind.dtype),
+        BROADCAST, (node,), {"map": map}, data, ArrayType(shape, data.dtype),
         node.where, node.scope,
     )  # fmt: skip
 
