@@ -86,28 +86,41 @@ class IndexMap:
         return other
 
     @cached_property
-    def _batches(self) -> dict[int, IndexMap]:
+    def _batches(self) -> dict[Any, IndexMap]:
         return {}
 
-    def batched(self, n: int) -> IndexMap:
-        """The same map with one more leading axis of n entries on both sides."""
+    def batched(self, n: int, tables: tuple[bool, ...] = (), reads: bool = True) -> IndexMap:
+        """The same map with one more leading axis of n entries.
+
+        `tables` says which tables have that axis as well; without `reads` the input has it not,
+        and is the same for all n.
+        """
         # kept here and not in a cache by equality: equal maps may name their transpose differently
-        if n not in self._batches:
-            self._batches[n] = self._batched(n)._link(self.T._batched(n))
-        return self._batches[n]
+        key = (n, tables, reads)
+        if key not in self._batches:
+            self._batches[key] = new = self._batched(n, tables, reads)
+            if not tables:
+                new._link(self.T._batched(n, (), True))
+        return self._batches[key]
 
     def _link(self, transpose: IndexMap) -> IndexMap:
         self.__dict__["T"], transpose.__dict__["T"] = transpose, self
         return self
 
-    def _batched(self, n: int) -> IndexMap:
-        def shift(positions: tuple[Position, ...]) -> tuple[Position, ...]:
-            moved = (p._replace(terms=tuple((s + 1, a) for s, a in p.terms)) for p in positions)
-            return (symbol(0), *moved)
+    def _batched(self, n: int, tables: tuple[bool, ...], reads: bool) -> IndexMap:
+        def shift(positions: tuple[Position, ...], leads: bool) -> tuple[Position, ...]:
+            moved = []
+            for p in positions:
+                terms = tuple((s + 1, a) for s, a in p.terms)
+                own = p.table is not None and p.table < len(tables) and tables[p.table]
+                moved.append(p._replace(terms=((0, 1), *terms) if own else terms))
+            return (symbol(0), *moved) if leads else tuple(moved)
 
+        lead = (n,) if reads else ()
         return IndexMap(
-            (n, *self.sizes), shift(self.reads), shift(self.writes),
-            (n, *self.in_shape), (n, *self.out_shape), (n, *self.in_view), (n, *self.out_view),
+            (n, *self.sizes), shift(self.reads, reads), shift(self.writes, True),
+            (*lead, *self.in_shape), (n, *self.out_shape),
+            (*lead, *self.in_view), (n, *self.out_view),
         )  # fmt: skip
 
     @cached_property
@@ -334,3 +347,11 @@ def gather_map(shape: Shape, axis: int, tables: int, index_shape: Shape) -> Inde
         + [symbol(after + s) for s in range(len(shape) - axis - tables)]
     )
     return _reading(shape, [*shape[:axis], *index_shape, *shape[axis + tables :]], reads)
+
+
+@lru_cache(maxsize=4096)
+def along_map(shape: Shape, axis: int, index_shape: Shape) -> IndexMap:
+    """y[s] = x[…, t0[s], …]: in each line along `axis`, the entries that one table names."""
+    reads = [symbol(s) for s in range(len(shape))]
+    reads[axis] = Position(tuple((s, 1) for s in range(len(shape))), 0, 0)
+    return _reading(shape, index_shape, reads)

@@ -7,19 +7,20 @@ whose transpose adds entries to where they came from.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.context import context
-from ..core.indexmap import IndexMap, gather_map
+from ..core.indexmap import IndexMap, Position, along_map, gather_map
 from ..core.node import caller, line_number
 from ..core.primitive import Array, LinearGate, Params
 from ..core.types import Shape, broadcast_shapes, normalize_axis
 from ..errors import AxisError, DTypeError, ShapeError, TraceError
 from .dispatch import astype, bind, broadcast_to, to_tensor
 from .logic import where
-from .shaping import moveaxis, permute_dims, reshape, slice_axes
+from .shaping import permute_dims, reshape, slice_axes
 from .tensor import ArrayLike, Tensor, constant
 
 __all__ = [
@@ -27,69 +28,77 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Gather(LinearGate):
-    """y = x[…, t0, t1, …]: integer tables index consecutive axes, from axis `map` says."""
+class Indexing(LinearGate):
+    """What gather and its transpose share: batching, where tables may have the new axis or not."""
+
+    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
+              params: Params) -> Any:  # fmt: skip
+        map = params["map"].batched(n, tuple(batched[1:]), batched[0])
+        return xp.apply(self, tuple(inputs), {"map": map})
+
+
+class Gather(Indexing):
+    """y = x[…, t0, t1, …]: integer tables index axes of x."""
 
     name = "gather"
 
     def forward(self, x: Array, *tables: Array, map: IndexMap) -> Array:
-        out: Array = x[_index(map.reads, tables)]
-        return out
-
-    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
-              params: Params) -> Any:  # fmt: skip
-        return _batch(self, xp, n, inputs, batched, params["map"], params["map"].reads)
+        places, symbols = _plan(map.reads, map.sizes)
+        out: Array = x[_fill(places, tables)]
+        return out.transpose(_inverse(symbols))
 
 
-class ScatterAdd(LinearGate):
+class ScatterAdd(Indexing):
     """Entries added to zeros at the places tables name: the transpose of gather."""
 
     name = "scatter_add"
 
     def forward(self, x: Array, *tables: Array, map: IndexMap) -> Array:
+        places, symbols = _plan(map.writes, map.sizes)
         out = np.zeros(map.out_shape, x.dtype)
-        np.add.at(out, _index(map.writes, tables), x)
+        full = np.broadcast_to(x.reshape(map.alignment), map.sizes)
+        np.add.at(out, _fill(places, tables), full.transpose(symbols))
         return out
-
-    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
-              params: Params) -> Any:  # fmt: skip
-        return _batch(self, xp, n, inputs, batched, params["map"], params["map"].writes)
 
 
 GATHER, SCATTER_ADD = Gather(), ScatterAdd()
 GATHER.dual, SCATTER_ADD.dual = SCATTER_ADD, GATHER
 
 
-def _index(positions: Sequence[Any], tables: Sequence[Array]) -> tuple[Any, ...]:
-    """The NumPy index of a gather: slices, with the tables at their axes."""
-    return tuple(slice(None) if p.table is None else tables[p.table] for p in positions)
+@lru_cache(maxsize=4096)
+def _plan(positions: tuple[Position, ...], sizes: Shape) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    """A NumPy index for these positions, and the symbols of the axes that NumPy gives for it.
+
+    An entry is a slice, an array that counts, or (table, shape to bring it into). Symbols that
+    tables run over are indexed by arrays wherever they stand.
+    """
+    over = sorted({s for p in positions if p.table is not None for s, _ in p.terms})
+    places: list[Any] = []
+    symbols: list[int] = []
+    arrays = []
+    for axis, p in enumerate(positions):
+        if p.table is None and p.terms[0][0] not in over:
+            places.append(slice(None))
+            symbols.append(p.terms[0][0])
+            continue
+        arrays.append(axis)
+        own = [s for s, _ in p.terms]
+        shape = tuple(sizes[s] if s in own else 1 for s in over)
+        places.append(
+            np.arange(sizes[own[0]]).reshape(shape) if p.table is None else (p.table, shape)
+        )
+    # NumPy puts the axes of index arrays where the arrays stand, or in front if they stand apart
+    together = arrays == list(range(arrays[0], arrays[0] + len(arrays)))
+    first = arrays[0] if together else 0
+    return tuple(places), (*symbols[:first], *over, *symbols[first:])
 
 
-def _batch(primitive: LinearGate, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
-           map: IndexMap, positions: Sequence[Any]) -> Any:  # fmt: skip
-    x, *tables = inputs
-    if not any(batched[1:]):
-        return xp.apply(primitive, tuple(inputs), {"map": map.batched(n)})
-    # tables that differ by batch entry: the batch axis is indexed too, by a table that counts.
-    # It must stand next to the other tables, so axes in front of them move out of the way.
-    if not batched[0]:
-        x = broadcast_to(x, (n, *x.shape))
-    axis = next(k for k, p in enumerate(positions) if p.table is not None)
-    ndim = tables[0].ndim - int(batched[1])
-    index_shape = tuple(tables[0].shape[int(batched[1]) :])
-    count = np.arange(n).reshape((n,) + (1,) * ndim)
-    full = [broadcast_to(count, (n, *index_shape))] + [
-        t if b else broadcast_to(t, (n, *index_shape))
-        for t, b in zip(tables, batched[1:], strict=True)
-    ]
-    large = map.in_shape if positions is map.reads else map.out_shape
-    moved = (*large[:axis], n, *large[axis:])
-    new = gather_map(moved, axis, len(full), (n, *index_shape))
-    if primitive is GATHER:
-        result = xp.apply(primitive, (moveaxis(x, 0, axis), *full), {"map": new})
-    else:
-        result = xp.apply(primitive, (moveaxis(x, 0, axis), *full), {"map": new.T})
-    return moveaxis(result, axis, 0)
+def _fill(places: Sequence[Any], tables: Sequence[Array]) -> tuple[Any, ...]:
+    return tuple(tables[p[0]].reshape(p[1]) if isinstance(p, tuple) else p for p in places)
+
+
+def _inverse(symbols: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(symbols)), key=symbols.__getitem__))
 
 
 def gather(x: ArrayLike, tables: Sequence[ArrayLike], axis: int = 0) -> Tensor:
@@ -283,16 +292,6 @@ def take(x: ArrayLike, indices: ArrayLike, /, *, axis: int | None = None) -> Ten
     return gather(x, [indices], normalize_axis(axis or 0, x.ndim))
 
 
-def along_axis(shape: Shape, indices: Any, axis: int) -> tuple[IndexMap, tuple[Any, ...]]:
-    """Map and tables of the gather that takes, in each line along `axis`, entries at `indices`."""
-    counts = tuple(
-        np.broadcast_to(np.arange(n).reshape((-1,) + (1,) * (len(shape) - k - 1)), indices.shape)
-        for k, n in enumerate(indices.shape)
-    )
-    tables = (*counts[:axis], indices, *counts[axis + 1 :])
-    return gather_map(shape, 0, len(shape), tuple(indices.shape)), tables
-
-
 def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """y[i, j] = x[indices[i, j], j] for axis 0, and so on: one index array for every line."""
     x, indices = to_tensor(x), to_tensor(indices)
@@ -307,8 +306,8 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     lines = (*shape[:axis], x.shape[axis], *shape[axis:])
     x = broadcast_to(x, lines)
     indices = broadcast_to(indices, (*shape[:axis], indices.shape[axis], *shape[axis:]))
-    map, tables = along_axis(x.shape, _table(indices, x.shape[axis], axis, x.shape), axis)
-    result: Tensor = bind(GATHER, (x, *tables), {"map": map})
+    table = _table(indices, x.shape[axis], axis, x.shape)
+    result: Tensor = bind(GATHER, (x, table), {"map": along_map(x.shape, axis, table.shape)})
     return result
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.indexmap import IndexMap, broadcast_map, cumsum_map
+from ..core.indexmap import IndexMap, along_map, broadcast_map, cumsum_map
 from ..core.local import Diagonal, Linear, Local, Product
 from ..core.primitive import Array, LinearGate, Params, Reducing
 from ..core.types import (
@@ -343,10 +343,11 @@ class Sort(Reducing):
         return types[0]
 
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
-        from .indexing import GATHER, along_axis
+        from .indexing import GATHER
 
         order = xp.apply(ARGSORT, (inputs[0],), params)
-        return Linear(GATHER, *along_axis(inputs[0].shape, order, params["axes"][0]))
+        shape = inputs[0].shape
+        return Linear(GATHER, along_map(shape, params["axes"][0], shape), (order,))
 
 
 ARGSORT, SORT = Argsort(), Sort()
