@@ -28,7 +28,7 @@ HOW = "np.asarray(x)"
 NUMPY = rows(
     (lambda: np.linalg.inv(ones(2, 2)), UnsupportedError, ("np.linalg.inv", NO, HOW)),
     (lambda: np.fft.fft(V), UnsupportedError, ("np.fft.fft", NO, HOW)),
-    (lambda: np.linalg.norm(V), UnsupportedError, ("np.linalg.norm", NO)),
+    (lambda: np.linalg.det(V), UnsupportedError, ("np.linalg.det", NO)),
     (lambda: np.interp(V, V, V), UnsupportedError, ("np.interp", NO, HOW)),
     (lambda: np.median(V), UnsupportedError, ("np.median", NO)),
     (lambda: np.gcd(I3, I3), UnsupportedError, ("np.gcd", NO)),

@@ -507,3 +507,34 @@ def test_the_names_that_are_not_there_say_why():
         _ = cr.linalg.inv
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = cr.nothing
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: np.tensordot(x, x.T, 1),
+        lambda x: np.triu(x, 1),
+        lambda x: np.take_along_axis(x, np.array([[0], [1]]), 1),
+        lambda x: np.take(x, [0, 2]),
+        lambda x: np.cumprod(x),
+        lambda x: np.linalg.norm(x),
+        lambda x: np.linalg.norm(x, axis=1),
+        lambda x: np.linalg.norm(x, 1, 0),
+        lambda x: np.inner(x, x),
+        lambda x: np.vdot(x, x),
+        lambda x: np.exp2(x),
+        lambda x: np.fabs(x),
+        lambda x: np.flipud(x),
+        lambda x: np.fliplr(x),
+        lambda x: np.trace(x),
+        lambda x: np.diff(x, 1, 0),
+        lambda x: np.sum(x, 1),
+        lambda x: np.var(x, 0, ddof=1),
+    ],
+)
+def test_numpy_functions_take_their_arguments_as_numpy_does(call):
+    x = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.5]])
+    received = call(cr.tensor(x))
+    assert isinstance(received, cr.Tensor)
+    assert received.shape == np.shape(call(x))
+    np.testing.assert_allclose(received, call(x), rtol=1e-14)

@@ -32,7 +32,7 @@ ALIASES = {
     "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "rint": "round",
     "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
     "right_shift": "bitwise_right_shift", "concatenate": "concat", "transpose": "_transpose",
-    "cumsum": "_cumsum", "cumprod": "cumulative_prod", "amax": "max", "amin": "min",
+    "cumsum": "_cumsum", "amax": "max", "amin": "min",
     "around": "round", "vecdot": "vecdot", "cumulative_sum": "cumulative_sum",
 }  # fmt: skip
 DONT = frozenset({"parse", "plan", "transposed", "as_condition", "operand", "elementwise"})
@@ -48,6 +48,20 @@ def _cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
     return reducing.cumulative_sum(
         shaping.reshape(x, (x.size,)) if axis is None else x, axis=axis or 0, dtype=dtype
     )
+
+
+def _cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
+    return reducing.cumulative_prod(_flat(x) if axis is None else x, axis=axis or 0, dtype=dtype)
+
+
+def _flat(x: Any) -> Tensor:
+    return shaping.reshape(x, (to_tensor(x).size,))
+
+
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
+    if ord is not None and (isinstance(axis, tuple) or (axis is None and to_tensor(x).ndim > 1)):
+        _refuse(f"linalg.norm of a matrix with ord={ord}")
+    return contraction.vector_norm(x, axis=axis, keepdims=keepdims, ord=2 if ord is None else ord)
 
 
 def _size(x: Any, axis: int | None = None) -> int:
@@ -91,6 +105,17 @@ OWN: dict[str, Any] = {
     "iscomplexobj": lambda x: False,
     "isrealobj": lambda x: True,
     "copy": itself,
+    "cumprod": _cumprod,
+    "take": lambda x, indices, axis=None: indexing.take(
+        shaping.reshape(x, (to_tensor(x).size,)) if axis is None else x, indices, axis=axis
+    ),
+    "norm": _norm,
+    "inner": lambda a, b: contraction.tensordot(a, b, axes=((-1,), (-1,))),
+    "vdot": lambda a, b: contraction.vecdot(_flat(a), _flat(b)),
+    "fabs": lambda x: arithmetic.abs(x),
+    "exp2": lambda x: arithmetic.pow(2.0, x),
+    "flipud": lambda x: shaping.flip(x, axis=0),
+    "fliplr": lambda x: shaping.flip(x, axis=1),
     "trace": lambda x, offset=0, axis1=0, axis2=1: reducing.sum(
         shaping.diagonal(x, offset=offset, axis1=axis1, axis2=axis2), axis=-1
     ),
@@ -155,18 +180,19 @@ def array_function(self: Tensor, func: Any, types: Any, args: Any, kwargs: Any) 
     except TypeError as error:
         if "argument" not in str(error):
             raise
-        return _by_keyword(func.__name__, function, args, kwargs, error)
-
-
-def _by_keyword(name: str, function: Any, args: Any, kwargs: Any, error: TypeError) -> Any:
-    """NumPy takes axis by position where the Array API wants it by keyword."""
-    second = list(inspect.signature(getattr(np, name)).parameters)[1:2]
-    if len(args) == 2 and second == ["axis"]:
         try:
-            return function(args[0], axis=args[1], **kwargs)
-        except TypeError:
-            pass
-    raise UnsupportedError(f"np.{name} on a Tensor: {error}") from None
+            return _renamed(func, function, args, kwargs)
+        except (TypeError, ValueError):
+            raise UnsupportedError(f"np.{func.__name__} on a Tensor: {error}") from None
+
+
+def _renamed(func: Any, function: Any, args: Any, kwargs: Any) -> Any:
+    """Call the counterpart with the arguments named as NumPy names them, where it takes names."""
+    given = inspect.signature(func).bind(*args, **kwargs).arguments
+    ours = inspect.signature(function).parameters.values()
+    count = sum(p.kind is p.POSITIONAL_ONLY for p in ours)
+    values = list(given.values())
+    return function(*values[:count], **dict(list(given.items())[count:]))
 
 
 def _refuse(name: str) -> Any:
