@@ -33,7 +33,8 @@ def _constants(*values: float) -> tuple[F64, ...]:
 
 
 # The polynomials below, highest power first, are this library's own. With mpmath (mp.dps = 50)
-# they are `[float(c) for c in mp.chebyfit(f, interval, number of coefficients)]`, where
+# they are `[float(c) for c in mp.chebyfit(f, interval, number of coefficients, asc=True)]` in
+# reverse, where
 #
 #                 f                                                interval        coefficients
 #   _ERF          f(z) = erf(sqrt z) / sqrt z - 1                  0 <= z <= 0.78            11
