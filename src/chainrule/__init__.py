@@ -66,9 +66,8 @@ def __getattr__(name: str) -> _typing.Any:
 
         return import_module(f".{name}", __name__)
     hints = {
-        "complex64": "complex numbers", "complex128": "complex numbers", "real": "complex numbers",
-        "imag": "complex numbers", "conj": "complex numbers", "fft": "Fourier transforms",
-        "float16": "float16", "bfloat16": "bfloat16",
+        "complex64": "complex numbers", "complex128": "complex numbers", "float16": "float16",
+        "bfloat16": "bfloat16", "fft": "Fourier transforms",
     }  # fmt: skip
     if name in hints:
         verb = "are" if hints[name].endswith("s") else "is"

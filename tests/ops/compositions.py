@@ -50,6 +50,9 @@ def renamed(name: str, rows: list[OpCase]) -> list[OpCase]:
 X = tuple(s for (s,) in ONE)
 COMPOSITIONS: list[OpCase] = [
     row("positive", cr.positive, np.positive, *X),
+    row("real", cr.real, np.real, *X),
+    row("conj", cr.conj, np.conj, *X),
+    row("imag", cr.imag, np.imag, *X),
     row("square", cr.square, np.square, *X),
     row("reciprocal", cr.reciprocal, np.reciprocal, *X, sampler=nonzero),
     row("trunc", cr.trunc, np.trunc, *X, sampler=off_steps),

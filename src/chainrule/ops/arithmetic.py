@@ -19,9 +19,9 @@ from .dispatch import elementwise, itself, operand
 from .tensor import ArrayLike, Tensor
 
 __all__ = [
-    "abs", "add", "ceil", "divide", "floor", "floor_divide", "maximum", "minimum", "multiply",
-    "negative", "positive", "pow", "reciprocal", "relu", "remainder", "round", "scale_gradient",
-    "sign", "square", "subtract", "trunc",
+    "abs", "add", "ceil", "conj", "divide", "floor", "floor_divide", "imag", "maximum", "minimum",
+    "multiply", "negative", "positive", "pow", "real", "reciprocal", "relu", "remainder", "round",
+    "scale_gradient", "sign", "square", "subtract", "trunc",
 ]  # fmt: skip
 
 NUMBERS = INTEGERS + FLOATS
@@ -137,6 +137,21 @@ def square(x: ArrayLike, /) -> Tensor:
     """x·x."""
     x = operand(x)
     return elementwise(_multiply, x, x)
+
+
+def real(x: ArrayLike, /) -> Tensor:
+    """The real part of x: x itself, as there are no complex numbers."""
+    return positive(x)
+
+
+def conj(x: ArrayLike, /) -> Tensor:
+    """The complex conjugate of x: x itself."""
+    return positive(x)
+
+
+def imag(x: ArrayLike, /) -> Tensor:
+    """The imaginary part of x: 0 everywhere."""
+    return elementwise(_multiply, x, 0)
 
 
 def reciprocal(x: ArrayLike, /) -> Tensor:
