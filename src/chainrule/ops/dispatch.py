@@ -165,43 +165,32 @@ def bind(primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Any:
     context = CONTEXT.get()
     if context.trace is not None:
         return context.trace.bind(primitive, inputs, params)
-    values = []
+    values, nodes = [], []
     dependent = False
     for x in inputs:
+        node = x
         if isinstance(x, Tensor):
-            if x._node is not None:
-                dependent = True
-            x = x._value
+            node, x = x._node, x._value
             if x is None:
                 raise leaked()
+            if node is None:
+                node = x
+            else:
+                dependent = True
         values.append(x)
+        nodes.append(node)
     out = primitive.forward(*values, **params)
-    if dependent and context.recording and primitive.differentiable:
-        return record(primitive, inputs, params, out, context)
+    recorded = dependent and context.recording and primitive.differentiable
     if out.__class__ is tuple:
-        return tuple(constant(np.asarray(o)) for o in out)
-    return constant(out if out.__class__ is ndarray else np.asarray(out))
-
-
-def record(
-    primitive: Primitive, inputs: tuple[Any, ...], params: Params, out: Any, context: Context
-) -> Any:
-    """The result of a gate with its node; a gate with several outputs gives a tuple of items."""
-    nodes = tuple(
-        [(x._value if x._node is None else x._node) if isinstance(x, Tensor) else x for x in inputs]
-    )
-    if out.__class__ is tuple:
-        parent = Node(primitive, nodes, params, out, None, caller(), context.scope)
+        if not recorded:
+            return tuple(constant(np.asarray(o)) for o in out)
+        parent = Node(primitive, tuple(nodes), params, out, None, caller(), context.scope)
         return tuple(_item(parent, k, o, context) for k, o in enumerate(out))
-    if out.__class__ is not ndarray:
-        out = np.asarray(out)
-    result = new_tensor(Tensor)
-    result._value = out
-    if out.dtype.char not in FLOATS:
-        result._node = None
-        return result
-    result._node = node = Node(primitive, nodes, params, out, None, caller(), context.scope)
-    node.handle = ref(result)
+    result = constant(out if out.__class__ is ndarray else np.asarray(out))
+    if recorded and out.dtype.char in FLOATS:
+        node = Node(primitive, tuple(nodes), params, result._value, None, caller(), context.scope)
+        node.handle = ref(result)
+        result._node = node
     return result
 
 
