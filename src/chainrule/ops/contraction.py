@@ -19,10 +19,14 @@ from ..core.primitive import Array, Params, Primitive
 from ..core.types import ArrayType, Shape, normalize_axis, size_of
 from ..errors import AxisError, DTypeError, ShapeError
 from .arithmetic import _multiply
+from .arithmetic import abs as abs_
 from .dispatch import bind, broadcast_to, to_tensor, unify
+from .reducing import max as max_
+from .reducing import min as min_
 from .reducing import sum as sum_
 from .shaping import diagonal, moveaxis, permute_dims, reshape
 from .tensor import ArrayLike, Tensor
+from .transcendental import sqrt
 
 __all__ = [
     "contract", "dot", "einsum", "matmul", "outer", "tensordot", "trace", "vecdot", "vector_norm",
@@ -454,17 +458,13 @@ def vector_norm(
     x: ArrayLike, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2
 ) -> Tensor:
     """(Σ |x|^ord)^(1/ord) along the axes; ord may be 0 (count of nonzeros), ∞ or -∞."""
-    from .arithmetic import abs
-    from .reducing import max, min
-    from .transcendental import sqrt
-
     x = to_tensor(x)
     if ord == 2:
         return sqrt(sum_(x * x, axis=axis, keepdims=keepdims))
     if ord in (float("inf"), -float("inf")):
-        return (max if ord > 0 else min)(abs(x), axis=axis, keepdims=keepdims)
+        return (max_ if ord > 0 else min_)(abs_(x), axis=axis, keepdims=keepdims)
     if ord == 0:
         return sum_((x != 0).astype(x.dtype), axis=axis, keepdims=keepdims)
     if ord == 1:
-        return sum_(abs(x), axis=axis, keepdims=keepdims)
-    return sum_(abs(x) ** ord, axis=axis, keepdims=keepdims) ** (1 / ord)
+        return sum_(abs_(x), axis=axis, keepdims=keepdims)
+    return sum_(abs_(x) ** ord, axis=axis, keepdims=keepdims) ** (1 / ord)

@@ -12,6 +12,7 @@ from ..core.primitive import Comparing, Elementwise, Params
 from ..core.types import BOOLS, INTEGERS, ArrayType, bool_
 from .dispatch import elementwise, floats, operand
 from .tensor import ArrayLike, Tensor
+from .transcendental import atan2
 
 __all__ = [
     "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift",
@@ -250,8 +251,6 @@ def isfinite(x: ArrayLike, /) -> Tensor:
 
 def signbit(x: ArrayLike, /) -> Tensor:
     """Where x is negative or -0.0 (a NaN counts as positive)."""
-    from .transcendental import atan2
-
     return less(atan2(x, -1.0), 0)  # the angle tells -0.0 from 0.0 without dividing by it
 
 

@@ -23,11 +23,11 @@ from ..core.types import (
     size_of,
 )  # fmt: skip
 from ..errors import ShapeError
-from .dispatch import SUM, astype, bind, to_tensor
+from .dispatch import SUM, astype, bind, stop_gradient, to_tensor
 from .logic import equal, isinf, not_equal, where
 from .shaping import concat, flip, moveaxis, pad, reshape
 from .tensor import ArrayLike, Tensor
-from .transcendental import sqrt
+from .transcendental import exp, log, sqrt
 
 __all__ = [
     "all", "any", "argmax", "argmin", "argsort", "count_nonzero", "cumulative_prod",
@@ -402,9 +402,6 @@ def diff(x: ArrayLike, /, *, axis: int = -1, n: int = 1, prepend: ArrayLike | No
 
 def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log Σ e^x along the axes, without overflow; derivative softmax(x)."""
-    from .dispatch import stop_gradient
-    from .transcendental import exp, log
-
     x = to_tensor(x)
     axes = normalize_axes(axis, x.ndim)
     top = stop_gradient(max(x, axis=axes, keepdims=True))
@@ -416,9 +413,6 @@ def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> 
 
 def softmax(x: ArrayLike, /, *, axis: int | tuple[int, ...] = -1) -> Tensor:
     """e^x / Σ e^x along the axes. Its Jacobian is diag(p) - p·pᵀ."""
-    from .dispatch import stop_gradient
-    from .transcendental import exp
-
     x = to_tensor(x)
     powers = exp(x - stop_gradient(max(x, axis=axis, keepdims=True)))
     return powers / sum(powers, axis=axis, keepdims=True)
@@ -426,9 +420,6 @@ def softmax(x: ArrayLike, /, *, axis: int | tuple[int, ...] = -1) -> Tensor:
 
 def log_softmax(x: ArrayLike, /, *, axis: int | tuple[int, ...] = -1) -> Tensor:
     """x - log Σ e^x along the axes."""
-    from .dispatch import stop_gradient
-    from .transcendental import exp, log
-
     scores = to_tensor(x)
     shifted = scores - stop_gradient(max(scores, axis=axis, keepdims=True))
     return shifted - log(sum(exp(shifted), axis=axis, keepdims=True))

@@ -23,7 +23,15 @@ from ..core.indexmap import (
 )  # fmt: skip
 from ..core.local import Linear, Local
 from ..core.primitive import Array, LinearGate, Params, Primitive
-from ..core.types import ArrayType, Shape, as_shape, normalize_axes, normalize_axis, size_of
+from ..core.types import (
+    ArrayType,
+    Shape,
+    as_shape,
+    broadcast_shapes,
+    normalize_axes,
+    normalize_axis,
+    size_of,
+)
 from ..errors import AxisError, DTypeError, ShapeError
 from .arithmetic import _add
 from .dispatch import bind, broadcast_to, itself, to_tensor, unify
@@ -475,8 +483,6 @@ def tile(x: ArrayLike, repetitions: Shape, /) -> Tensor:
 
 def broadcast_arrays(*arrays: ArrayLike) -> list[Tensor]:
     """The arrays broadcast against each other."""
-    from ..core.types import broadcast_shapes
-
     tensors = [to_tensor(a) for a in arrays]
     shape = broadcast_shapes(*(t.shape for t in tensors))
     return [broadcast_to(t, shape) for t in tensors]

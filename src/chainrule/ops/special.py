@@ -17,17 +17,9 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _float(x: ArrayLike) -> Tensor:
-    from ..core.types import to_float
-    from .dispatch import astype
-
-    x = to_tensor(x)
-    return astype(x, to_float(x.dtype), copy=False)
-
-
 def asinh(x: ArrayLike, /) -> Tensor:
     """The inverse of sinh; derivative 1/√(x² + 1). Exact in small and in large numbers."""
-    x = _float(x)
+    (x,) = floats(x)
     # odd: one smooth formula for either sign, so that derivatives of every order hold at 0 too
     size = where(x < 0, -x, x)
     large = size > 1e8
@@ -40,7 +32,7 @@ def asinh(x: ArrayLike, /) -> Tensor:
 
 def acosh(x: ArrayLike, /) -> Tensor:
     """The inverse of cosh from 1 on; derivative 1/√(x² - 1). NaN below 1."""
-    x = _float(x)
+    (x,) = floats(x)
     large = x > 1e8
     t = where(large, 1.0, x) - 1.0
     near = log1p(t + sqrt(t) * sqrt(t + 2.0))
@@ -49,7 +41,7 @@ def acosh(x: ArrayLike, /) -> Tensor:
 
 def atanh(x: ArrayLike, /) -> Tensor:
     """The inverse of tanh on (-1, 1); derivative 1/(1 - x²). ±∞ at ±1, NaN beyond."""
-    x = _float(x)
+    (x,) = floats(x)
     return 0.5 * (log1p(x) - log1p(-x))
 
 

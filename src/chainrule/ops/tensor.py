@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import ref
 
 import numpy as np
 
@@ -444,8 +445,6 @@ def leaked(what: str = "an operation") -> TraceError:
 
 def leaf(handle: Tensor, value: Array) -> Node:
     """The node of a variable."""
-    from weakref import ref
-
     node = Node(None, (), None, value)
     node.handle = ref(handle)
     return node
