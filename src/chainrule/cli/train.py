@@ -14,7 +14,7 @@ DATA = "The data: `digits` (1,797 handwritten digits that come along), or a CSV 
 # Written down, so that help starts fast; a test holds it to the models' own list.
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu", "softplus")
 OUT = (
-    "The run folder [default: runs/NAME-seed-N]. A run that is in it is replaced; a folder with "
+    "The run folder (runs/NAME-seed-N by default). A run that is in it is replaced; a folder with "
     "other things is refused."
 )
 

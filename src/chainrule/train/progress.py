@@ -57,19 +57,16 @@ class Reporter:
             BarColumn,
             MofNCompleteColumn,
             TextColumn,
-            TimeElapsedColumn,
             TimeRemainingColumn,
         )
         from rich.progress import Progress as Bar
 
         self.bar = Bar(
-            TextColumn("epoch"),
             MofNCompleteColumn(),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=10),
             TextColumn("{task.description}"),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            TimeRemainingColumn(),
             console=self.console,
         )
         self.bar.start()
@@ -78,7 +75,7 @@ class Reporter:
     def epoch(self, row: Epoch, better: bool) -> None:
         """Move the bar, or print every tenth of the way."""
         if self.bar is not None:
-            self.bar.update(self.task, advance=1, description=line(row, self.accuracy))
+            self.bar.update(self.task, advance=1, description=short(row, self.accuracy))
         elif row.epoch % max(1, self.epochs // 10) == 0 or row.epoch == self.epochs:
             wide = len(str(self.epochs))
             text = f"epoch {row.epoch:>{wide}}/{self.epochs}  {line(row, self.accuracy)}"
@@ -103,6 +100,22 @@ def line(row: Epoch, accuracy: bool = True) -> str:
         parts.append(_score(row.validation_score, accuracy))
     parts.append(f"rate {row.rate:.2g}")
     return "  ".join(parts)
+
+
+def short(row: Epoch, accuracy: bool = True) -> str:
+    """The measures of an epoch beside a bar: those of the training and / the validation data.
+
+    >>> short(Epoch(1, 0.5, 0.875, 0.75, 0.8, 0.01, 1.0))
+    'loss 0.5000/0.7500 accuracy 87.5/80.0 % rate 0.01'
+    """
+    losses, scores = [row.loss], [row.score]
+    if not math.isnan(row.validation_score):
+        losses.append(row.validation_loss)
+        scores.append(row.validation_score)
+    loss = "/".join(map(_number, losses))
+    score = "/".join(f"{100 * s:.1f}" if accuracy else _number(s) for s in scores)
+    name = f"accuracy {score} %" if accuracy else f"R² {score}"
+    return f"loss {loss} {name} rate {row.rate:.2g}"
 
 
 def _score(score: float, accuracy: bool) -> str:
