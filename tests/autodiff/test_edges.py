@@ -74,6 +74,8 @@ def test_lists_keep_their_history_and_the_default_dtype():
     x = cr.tensor(2.0)
     cr.sum([x, x * x]).backward()
     assert float(x.grad) == 5.0
+    cr.multiply(cr.asarray([1.0, 2.0]), [x, x * x]).sum().backward()  # x + 2·x²
+    assert float(x.grad) == 9.0
     assert cr.add(x, [1.0, 2.0]).dtype == cr.float32
     assert cr.matmul(cr.asarray([1.0, 2.0]), [1.0, 2.0]).dtype == cr.float32
 

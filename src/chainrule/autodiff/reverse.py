@@ -183,12 +183,12 @@ def fresh(x: ArrayLike) -> Tensor:
             f"cannot differentiate by {kind} values: pass float32 or float64, or leave the "
             "argument out (wrt= names the ones to differentiate by)"
         )
-    if isinstance(x, Tensor) or CONTEXT.get().trace is not None:
-        source: Any = x if isinstance(x, Tensor) else variable_value(x)
-        if isinstance(x, Tensor) and x._node is None and CONTEXT.get().trace is None:
-            return linked(x._value)
-        link: Tensor = bind(LINK, (source,), {})
+    traced = CONTEXT.get().trace is not None
+    if traced or (isinstance(x, Tensor) and x._node is not None):
+        link: Tensor = bind(LINK, (x if isinstance(x, Tensor) else variable_value(x),), {})
         return link
+    if isinstance(x, Tensor):
+        return linked(x._value)
     return linked(np.asarray(x) if typed else variable_value(x))
 
 

@@ -245,6 +245,8 @@ def elementwise(primitive: Elementwise, *operands: ArrayLike) -> Tensor:
     if not dtype or dtype.char not in FLOATS:
         operands = unify(primitive, operands)
         values = [x._value if isinstance(x, Tensor) else x for x in operands]
+        # a list that came in may hold Tensors with a history
+        dependent = any(isinstance(x, Tensor) and x._node is not None for x in operands)
     try:
         out = primitive.forward(*values)
     except ValueError:

@@ -44,10 +44,7 @@ def _transpose(x: Any, axes: Any = None) -> Tensor:
 
 
 def _cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
-    x = to_tensor(x)
-    return reducing.cumulative_sum(
-        shaping.reshape(x, (x.size,)) if axis is None else x, axis=axis or 0, dtype=dtype
-    )
+    return reducing.cumulative_sum(_flat(x) if axis is None else x, axis=axis or 0, dtype=dtype)
 
 
 def _cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
@@ -89,7 +86,7 @@ OWN: dict[str, Any] = {
     "shape": lambda x: to_tensor(x).shape,
     "ndim": lambda x: to_tensor(x).ndim,
     "size": _size,
-    "ravel": lambda x: shaping.reshape(x, (to_tensor(x).size,)),
+    "ravel": _flat,
     "vstack": _join(0),
     "hstack": _join(1),
     "allclose": _allclose,
@@ -107,12 +104,12 @@ OWN: dict[str, Any] = {
     "copy": itself,
     "cumprod": _cumprod,
     "take": lambda x, indices, axis=None: indexing.take(
-        shaping.reshape(x, (to_tensor(x).size,)) if axis is None else x, indices, axis=axis
+        _flat(x) if axis is None else x, indices, axis=axis
     ),
     "norm": _norm,
     "inner": lambda a, b: contraction.tensordot(a, b, axes=((-1,), (-1,))),
     "vdot": lambda a, b: contraction.vecdot(_flat(a), _flat(b)),
-    "fabs": lambda x: arithmetic.abs(x),
+    "fabs": arithmetic.abs,
     "exp2": lambda x: arithmetic.pow(2.0, x),
     "flipud": lambda x: shaping.flip(x, axis=0),
     "fliplr": lambda x: shaping.flip(x, axis=1),
@@ -122,10 +119,7 @@ OWN: dict[str, Any] = {
     "diagonal": lambda x, offset=0, axis1=0, axis2=1: shaping.diagonal(
         x, offset=offset, axis1=axis1, axis2=axis2
     ),
-    "diff": lambda x, n=1, axis=-1, **k: reducing.diff(x, n=n, axis=axis, **k),
-    "swapaxes": shaping.swapaxes,
     "split": lambda x, parts, axis=0: list(shaping.split(x, parts, axis=axis)),
-    "sigmoid": transcendental.sigmoid,
 }
 
 
