@@ -20,8 +20,8 @@ ROOT = PACKAGE.parent.parent
 # A room imports only rooms that stand before it. `namespace` and the package itself come after
 # the engine; the rooms below use the engine through its rooms.
 ROOMS = (
-    "errors", "core", "ops", "autodiff", "namespace", "files", "nn", "optim", "data", "explain", "train",
-    "interop", "cli",
+    "errors", "core", "ops", "autodiff", "namespace", "files", "nn", "optim", "data", "explain",
+    "train", "interop", "cli",
 )  # fmt: skip
 
 # Imports of a later room, inside a function: (file, room it reaches).
