@@ -181,7 +181,10 @@ class Graph:
             details = node.primitive.describe(node.params or {})
             call = f"{node.name}({', '.join(map(operand, node.inputs))})"
             where = Path(node.line).name
-            text = f"  {names[node]}: {node.type} = {call}" + (f"  [{details}]" if details else "")
+            kind: Any = node.type
+            if isinstance(kind, TupleType) and len(kind.items) > 4:  # a loop lists all it has inside
+                kind = f"{len(kind.items)} arrays"
+            text = f"  {names[node]}: {kind} = {call}" + (f"  [{details}]" if details else "")
             lines.append(f"{text:<72}  # {where}" if where else text)
             for body in node.primitive.bodies(node.params or {}):
                 lines += ["    " + line for line in str(body).splitlines()]
