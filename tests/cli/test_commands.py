@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ import pytest
 
 import chainrule as cr
 from chainrule.cli.app import run
+from chainrule.cli.train import NAMES
 from chainrule.data import digits
-from chainrule.train import load_run, tasks
+from chainrule.train import load_run, options
 
 QUICK = ["--hidden", "8", "--epochs", "3", "--rate", "0.01"]
+COMMANDS = ("train", "predict", "evaluate", "sample", "runs", "explain")
 COMMAND = [sys.executable, "-c", "from chainrule.cli import main; main()"]
 # An absolute path, since the tests change the working directory.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(cr.__file__).parents[1])}
@@ -78,13 +81,16 @@ def test_every_option_reaches_the_run(here, capsys):
     ok(
         capsys, "train", "digits", "--hidden", "9, 7", "--activation", "tanh", "--loss", "hinge",
         "--optimizer", "momentum", "--rate", "0.003", "--penalty", "0.001", "--batch", "50",
-        "--epochs", "2", "--patience", "4", "--seed", "6", "--quiet",
+        "--epochs", "2", "--patience", "4", "--seed", "6", "--quiet", "--model", "mlp",
+        "--schedule", "warmup", "--accumulate", "2", "--clip", "0.5", "--average", "0.9",
+        "--augment", "shift",
     )  # fmt: skip
     training = load_run("runs/digits-seed-6").training
     assert training == {
-        "hidden": [9, 7], "activation": "tanh", "loss": "hinge", "optimizer": "momentum",
-        "rate": 0.003, "penalty": 0.001, "batch": 50, "epochs": 2, "patience": 4, "seed": 6,
-        "schedule": "cosine",
+        "model": "mlp", "hidden": [9, 7], "channels": None, "layers": None, "embedding": None,
+        "activation": "tanh", "loss": "hinge", "optimizer": "momentum", "rate": 0.003,
+        "schedule": "warmup", "penalty": 0.001, "batch": 50, "accumulate": 2, "epochs": 2,
+        "patience": 4, "clip": 0.5, "average": 0.9, "augment": ["shift"], "seed": 6,
     }  # fmt: skip
 
 
@@ -93,7 +99,7 @@ def test_no_hidden_layers_is_a_linear_classifier(here, capsys):
     assert len(load_run("r").model) == 1
 
 
-@pytest.mark.parametrize("optimizer", tasks.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", options.OPTIMIZERS)
 def test_every_optimizer_trains(here, capsys, optimizer):
     path = flowers(here / "flowers.csv")
     out = ok(capsys, "train", path, "--target", "kind", *QUICK, "--optimizer", optimizer, "--quiet")
@@ -215,14 +221,30 @@ def test_an_expression_may_begin_with_minus(capsys):
 def test_version_and_help(capsys):
     assert ok(capsys, "--version") == f"chainrule {cr.__version__}\n"
     overview = ok(capsys, "--help")
-    assert all(name in overview for name in ("train", "predict", "explain"))
-    helps = {name: ok(capsys, name, "--help") for name in ("train", "predict", "explain")}
-    for option in ("--target", "--task", "--ignore", "--hidden", "--activation", "--loss",
-                   "--optimizer", "--rate", "--penalty", "--batch", "--epochs", "--patience",
-                   "--seed", "--out", "--quiet"):  # fmt: skip
+    assert all(name in overview for name in COMMANDS)
+    helps = {name: ok(capsys, name, "--help") for name in COMMANDS}
+    for name in NAMES:
+        assert f"--{name}" in helps["train"] or name in ("data", "files")
+    for option in ("--config", "--resume"):
         assert option in helps["train"]
     assert "other things is refused" in " ".join(re.sub("[│\n]", " ", helps["train"]).split())
-    assert "--out" in helps["predict"] and "--svg" in helps["explain"]
+    for name, option in (
+        ("predict", "--out"), ("explain", "--svg"), ("sample", "--temperature"),
+        ("evaluate", "--json"), ("runs", "--sort"),
+    ):  # fmt: skip
+        assert option in helps[name]
+
+
+def test_help_loads_nothing_heavy():
+    """Help is asked for often: it must not wait for the engine's rooms below."""
+    code = (
+        "import sys; from chainrule.cli.app import run; run(['train', '--help']); "
+        "print([m for m in ('chainrule.nn', 'chainrule.data', 'chainrule.train', 'safetensors') "
+        "if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env=ENVIRONMENT)  # fmt: skip
+    assert done.stderr.strip() == "[]"
 
 
 def test_no_command_shows_the_help(capsys):
@@ -231,11 +253,18 @@ def test_no_command_shows_the_help(capsys):
     assert "explain" in out and err == ""
 
 
-def test_help_names_every_activation_that_there_is():
-    from chainrule.cli.train import ACTIVATIONS
-    from chainrule.train import models
+def test_the_lists_in_the_help_are_those_that_there_are():
+    from chainrule.cli import runs as runs_command
+    from chainrule.cli import train as command
+    from chainrule.train import models, runs, sources
 
-    assert set(models.ACTIVATIONS) == set(ACTIVATIONS)
+    assert tuple(models.ACTIVATIONS) == command.ACTIVATIONS
+    assert tuple(options.OPTIMIZERS) == command.OPTIMIZERS
+    assert tuple(options.SCHEDULES) == command.SCHEDULES
+    assert options.AUGMENTS == command.AUGMENTS
+    assert runs.COLUMNS == runs_command.COLUMNS
+    assert set(command.OF_TRAINING) == {f.name for f in fields(options.Options)}
+    assert set(command.OF_DATA) == {name for kind in sources.OPTIONS.values() for name in kind}
 
 
 # -- as processes -------------------------------------------------------------------------------
@@ -262,9 +291,9 @@ def test_a_process_trains_and_another_predicts(here):
 
 
 def test_a_process_that_fails_says_one_line(here):
-    done = process("train", "mnist", "--out", "r")
+    done = process("train", "cats", "--out", "r")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("error: no data named 'mnist'")
+    assert done.stderr.startswith("error: no data named 'cats'")
     assert len(done.stderr.splitlines()) == 1
 
 
