@@ -41,7 +41,7 @@ class NGram:
     where nothing did. The weights λ depend on how often all of h was seen (in powers of 2) and
     are fitted by expectation-maximisation on other tokens. Jelinek & Mercer 1980, with the buckets
     of Bahl, Jelinek & Mercer 1983. Of the usual ways to smooth (4-grams, nats per character) it is
-    at hand with the best on the middle of every licence, and far ahead on the end of the last:
+    at hand with the best on the middle of every text, and far ahead on the end of the last:
 
     | | this one | one λ_k for all h | Witten-Bell | Kneser-Ney | modified Kneser-Ney |
     |---|---:|---:|---:|---:|---:|
@@ -51,8 +51,8 @@ class NGram:
     `train` and `held_out` are integers (n,) below `vocabulary`, more of them than `order`.
 
     >>> model = NGram(np.array([0, 1, 0, 1, 0]), np.array([0, 1, 0, 1]), vocabulary=2, order=2)
-    >>> round(float(model.probabilities(np.array([[0, 1]]))[0]), 3)  # of 1 after 0
-    1.0
+    >>> model.probabilities(np.array([[0, 0], [0, 1]])).round(2)  # of 0 and 1 after 0
+    array([0.16, 0.84])
     """
 
     def __init__(self, train: Tokens, held_out: Tokens, vocabulary: int, order: int = 4) -> None:
@@ -83,16 +83,20 @@ class NGram:
         return found
 
     def _fit(self, grams: Tokens) -> None:
-        """λ_k(b) ← the mean responsibility of P_k in bucket b, until nothing changes."""
+        """λ_k(b) ← the mean responsibility of P_k in bucket b, until nothing changes.
+
+        Each bucket counts as if one more token had been seen, all P_k alike responsible for it:
+        so no weight becomes 0, nor does the probability of what was never seen.
+        """
         shares, buckets = self._shares(grams)
+        prior = self.weights
         for _ in range(1000):
-            joint = self.weights[buckets] * shares
-            totals = np.zeros_like(self.weights)
+            before = self.weights
+            joint = before[buckets] * shares
+            totals = prior.copy()
             np.add.at(totals, buckets, joint / joint.sum(axis=1, keepdims=True))
-            seen = totals.sum(axis=1) > 0
-            before = self.weights[seen]
-            self.weights[seen] = totals[seen] / totals[seen].sum(axis=1, keepdims=True)
-            if np.abs(self.weights[seen] - before).max() < 1e-6:
+            self.weights = totals / totals.sum(axis=1, keepdims=True)
+            if np.abs(self.weights - before).max() < 1e-6:
                 break
 
     def _shares(self, grams: Tokens) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

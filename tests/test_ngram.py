@@ -33,17 +33,21 @@ def test_shares_by_hand():
 
 
 def test_weights_are_the_most_likely():
-    """Order 1: λ over (1/V, share of the token) has one free number, so a grid finds the best."""
+    """Order 1: λ over (1/V, share of the token) has one free number, so a grid finds the best.
+
+    The token that each bucket counts beside the held-out ones is half a ln λ for each of the two.
+    """
     train, held_out = tokens("aaaaaaab"), tokens("abbacaab")
     model = NGram(train, held_out, vocabulary=4, order=1)
     share = np.array([7 / 8, 1 / 8, 0, 0])[held_out]
     grid = np.linspace(0, 1, 100_001)[:, None]
     with np.errstate(divide="ignore"):
         likelihood = np.log(grid / 4 + (1 - grid) * share).sum(axis=1)
+        found = grid[(likelihood + np.log(grid * (1 - grid))[:, 0] / 2).argmax()]
     used = model.weights[np.abs(model.weights - 1 / 2).max(axis=1) > 0]
     assert len(used) == 1
-    np.testing.assert_allclose(used[0, 0], grid[likelihood.argmax(), 0], atol=1e-3)
-    expected = -likelihood.max() / len(held_out)
+    np.testing.assert_allclose(used[0, 0], found[0], atol=1e-4)
+    expected = -np.log(found / 4 + (1 - found) * share).mean()
     assert ngram_nats(train, held_out, held_out, order=1, vocabulary=4) == pytest.approx(expected)
 
 
@@ -51,7 +55,7 @@ def test_first_orders_by_hand():
     """ab, ab, …: certain once its order is 2; without contexts a coin."""
     text = tokens("ab" * 20)
     assert ngram_nats(text, text, text, order=1) == pytest.approx(math.log(2))
-    assert ngram_nats(text, text, text, order=2) == pytest.approx(0, abs=1e-4)
+    assert ngram_nats(text, text, text, order=2) == pytest.approx(0, abs=0.02)
 
 
 texts = st.lists(st.integers(0, 4), min_size=6, max_size=60).map(np.array)
@@ -64,7 +68,7 @@ def test_probabilities_sum_to_one(train, held_out, order, data):
     context = data.draw(st.lists(st.integers(0, 6), min_size=order - 1, max_size=order - 1))
     rows = np.array([[*context, token] for token in range(7)])
     found = model.probabilities(rows)
-    assert (found >= 0).all()
+    assert (found > 0).all()  # nothing is impossible
     assert found.sum() == pytest.approx(1, abs=1e-12)
 
 

@@ -199,6 +199,113 @@ def test_digits_from_a_table_of_pixels(here, capsys):
     assert np.mean(expected == data.targets[:30]) > 0.8
 
 
+# -- options from a file, going on --------------------------------------------------------------
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(here, capsys):
+    (here / "job.toml").write_text(
+        'data = "digits"\nhidden = [6, 5]\nepochs = 2\nrate = 0.01\nquiet = true\nout = "r"\n'
+    )
+    out = ok(capsys, "train", "--config", "job.toml", "--epochs", "1")
+    assert len(out.splitlines()) == 3 and out.startswith("1 epochs in ")
+    training = load_run("r").training
+    assert (training["hidden"], training["epochs"], training["rate"]) == ([6, 5], 1, 0.01)
+
+
+def test_run_json_reproduces_a_run(here, capsys):
+    ok(capsys, "train", "digits", *QUICK, "--quiet", "--out", "r", "--average", "0.5")
+    settings = json.loads((here / "r" / "run.json").read_text())
+    chosen = {k: v for k, v in settings["training"].items() if v is not None}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in chosen.items()]
+    (here / "again.toml").write_text("\n".join(['data = "digits"', *lines]))
+    ok(capsys, "train", "--config", "again.toml", "--quiet", "--out", "again")
+    a, b = ((here / x / "model.safetensors").read_bytes() for x in ("r", "again"))
+    assert a == b
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(here, capsys):
+    ok(capsys, "train", "digits", *QUICK, "--quiet", "--out", "r")
+    before = {p.name: p.read_bytes() for p in (here / "r").iterdir()}
+    out = ok(capsys, "train", "--resume", "r")
+    assert out == "r is finished: there is nothing to go on with\n"
+    assert before == {p.name: p.read_bytes() for p in (here / "r").iterdir()}
+
+
+def test_event_files(here, capsys):
+    events = pytest.importorskip("tensorboardX", reason="event files need tensorboardX")
+    assert events
+    ok(capsys, "train", "digits", *QUICK, "--quiet", "--out", "r", "--tensorboard")
+    found = list((here / "r").glob("events.out.tfevents*"))
+    content = b"".join(p.read_bytes() for p in found)
+    for name in (b"train/loss", b"train/score", b"train/rate", b"validation/loss"):
+        assert content.count(name) == 3
+
+
+def test_event_files_without_the_library(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    assert run(["train", "digits", *QUICK, "--out", "r", "--tensorboard"]) == 1
+    assert "pip install 'chainrule[tensorboard]'" in capsys.readouterr().err
+    assert not (here / "r").exists()
+
+
+# -- evaluate, sample, runs ---------------------------------------------------------------------
+
+
+def test_evaluate(here, capsys):
+    ok(capsys, "train", "digits", *QUICK, "--quiet", "--out", "r")
+    test = load_run("r").result["test_score"]
+    out = ok(capsys, "evaluate", "r")
+    assert out.startswith("r on test part: 359 examples\n") and f"accuracy: {test:.2%}" in out
+    assert "precision" in out and "class, taken for:" in out
+    content = json.loads(ok(capsys, "evaluate", "r", "--json"))
+    assert content["accuracy"] == test and content["examples"] == 359
+    assert np.sum(content["confusion"]) == 359
+
+
+def test_evaluate_a_table_of_numbers(here, capsys):
+    path = flowers(here / "prices.csv", price=True)
+    ok(capsys, "train", path, "--target", "price", "--epochs", "2", "--quiet", "--out", "r")
+    out = ok(capsys, "evaluate", "r", path)
+    assert all(name in out for name in ("R²: ", "RMSE: ", "MAE: "))
+    assert set(json.loads(ok(capsys, "evaluate", "r", path, "--json"))) == {
+        "data", "examples", "r2", "rmse", "mae",
+    }  # fmt: skip
+
+
+def test_text_from_training_to_sample(here, capsys):
+    (here / "rain.txt").write_text("the rain in spain stays mainly in the plain\n" * 30)
+    out = ok(capsys, "train", "text", "rain.txt", "--hidden", "24", "--epochs", "12", "--length",
+             "16", "--rate", "0.02", "--quiet")  # fmt: skip
+    found = re.search(r"^test loss: (\d\.\d+) nats, (\d\.\d+) bits a character$", out, re.M)
+    assert found and float(found[1]) < 1.0
+    assert float(found[2]) == pytest.approx(float(found[1]) / np.log(2), abs=2e-4)
+    one = ok(capsys, "sample", "runs/rain-seed-0", "--length", "50", "--seed", "4")
+    assert ok(capsys, "sample", "runs/rain-seed-0", "--length", "50", "--seed", "4") == one
+    assert len(one) == 51 and set(one) <= set("the rain in spain stays mainly in the plain\n")
+    prompted = ok(capsys, "sample", "runs/rain-seed-0", "--prompt", "the r", "--length", "4",
+                  "--temperature", "0")  # fmt: skip
+    assert prompted.startswith("the r") and len(prompted) == 10
+    assert "nats a character: " in ok(capsys, "evaluate", "runs/rain-seed-0")
+    assert run(["sample", "runs/rain-seed-0", "--prompt", "Ω"]) == 1
+    assert "'Ω', is not in the alphabet" in capsys.readouterr().err
+    assert run(["sample", "runs/rain-seed-0", "--prompt", ""]) == 1
+    assert "the prompt is empty" in capsys.readouterr().err
+
+
+def test_runs_lists_and_compares(here, capsys):
+    for name, hidden in (("a", "4"), ("b", "9")):
+        ok(capsys, "train", "digits", "--hidden", hidden, "--epochs", "1", "--quiet",
+           "--out", f"runs/{name}")  # fmt: skip
+    lines = ok(capsys, "runs", "--sort", "parameters").splitlines()
+    assert [line.split()[0] for line in lines] == ["name", "runs/b", "runs/a"]
+    assert all("finished" in line and "digits" in line for line in lines[1:])
+    compared = ok(capsys, "runs", "runs/a", "runs/b")
+    assert re.search(r"^ *training\.hidden +4 +9 *$", compared, re.M)
+    assert "training.rate" not in compared
+    (here / "empty").mkdir()
+    assert ok(capsys, "runs", "empty") == "no runs in empty\n"
+
+
 # -- explain, version, help ---------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ def numbered(shape):
 
 
 @pytest.mark.parametrize("name", EACH)
+@settings(deadline=None)
 @given(shape=SHAPES, seed=st.integers(0, 2**32))
 def test_shape_dtype_seed_and_flat_pictures(name, shape, seed):
     x = numbered(shape)

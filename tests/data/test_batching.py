@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainrule.data import Dataset, arrays, batches, permutation, split, split_dataset
@@ -97,6 +97,7 @@ OPTIONS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(OPTIONS, st.integers(1, 30), st.booleans(), st.integers(0, 9), st.data())
 def test_start_and_ahead_change_no_batch(options, n, drop_last, ahead, data):
     drop_last = drop_last and options["size"] <= n

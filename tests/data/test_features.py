@@ -206,6 +206,7 @@ def test_refused(call, message):
 # -- what they are good for ---------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.float64, (5, 2), elements=st.floats(-1e6, 1e6)))
 def test_polar_is_undone_by_cosine_and_sine(points):
     r, angle = polar(points).T

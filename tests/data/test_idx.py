@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import socketserver
+import struct
 import sys
 import threading
 
@@ -16,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from chainrule import data
 from chainrule.data.download import Source, download
-from chainrule.errors import DataError
+from chainrule.errors import DataError, RunError
 
 MODULE = sys.modules["chainrule.data.mnist"]  # the function hides the module of its name
 SOURCES = MODULE.SOURCES
@@ -68,6 +69,22 @@ def test_a_plain_idx_file_of_bytes_is_mapped_and_not_read(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "code, letter, dtype",
+    [
+        (0x08, "B", np.uint8), (0x09, "b", np.int8), (0x0B, "h", np.int16), (0x0C, "i", np.int32),
+        (0x0D, "f", np.float32), (0x0E, "d", np.float64),
+    ],
+)  # fmt: skip
+def test_the_bytes_of_each_dtype_are_those_of_the_format(code, letter, dtype, tmp_path):
+    content = struct.pack(f">HBBI3{letter}", 0, code, 1, 3, 1, 2, 100)
+    (tmp_path / "a").write_bytes(content)
+    assert data.read_idx(tmp_path / "a").dtype == dtype
+    assert data.read_idx(tmp_path / "a").tolist() == [1, 2, 100]
+    data.write_idx(tmp_path / "b", np.array([1, 2, 100], dtype))
+    assert (tmp_path / "b").read_bytes() == content
+
+
 def test_the_same_array_gives_the_same_gz(tmp_path):
     for name in "ab":
         data.write_idx(tmp_path / f"{name}.gz", np.arange(9, dtype=np.int32))
@@ -93,7 +110,7 @@ def test_write_idx_refuses_and_leaves_what_was_there(array, message, tmp_path):
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match=r"cannot write .*/a: .*what was there before is untouched"):
+    with pytest.raises(RunError, match=r"cannot write .*/a: .*what was there before is untouched"):
         data.write_idx(tmp_path / "a", np.zeros(1, np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

@@ -136,6 +136,12 @@ def test_damaged_idx(content, words, packed, tmp_path):
     refuses(lambda: data.read_idx(path), "a.idx: ", *words)
 
 
+def test_a_gzip_whose_header_claims_more_than_it_can_hold_is_not_unpacked(tmp_path):
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(idx(8, HUGE, BYTES)))
+    refuses(lambda: data.read_idx(path), "bytes of gzip can hold; get the file again")
+
+
 def test_a_gzip_that_unpacks_to_more_than_its_header_claims_is_not_unpacked(tmp_path):
     path = tmp_path / "bomb.gz"
     path.write_bytes(gzip.compress(idx(8, (2, 3), bytes(50_000_000)), 1))
@@ -331,3 +337,17 @@ def test_damaged_parquet(cut, tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(good_parquet()[:cut])
     refuses(lambda: data.read_table(path), "a.parquet: no Parquet file, or damaged: ")
+
+
+def test_parquet_whose_numbers_of_rows_contradict_each_other(tmp_path):
+    content, path = good_parquet(), tmp_path / "a.parquet"
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    said = set()
+    for at in range(footer, len(content) - 8):
+        if content[at] == 2 * 60:  # as the footer writes 60
+            path.write_bytes(content[:at] + bytes([2 * 61]) + content[at + 1 :])
+            try:
+                assert len(data.read_table(path)) == 60
+            except DataError as error:
+                said.add(str(error).removeprefix(str(path)))
+    assert ": damaged: 61 rows are claimed, 60 are there" in said

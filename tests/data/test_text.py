@@ -21,6 +21,7 @@ def write(tmp_path):
     return write
 
 
+@settings(deadline=None)
 @given(ANY.filter(len))
 def test_a_text_is_decoded_from_its_tokens(text):
     letters = Alphabet(tuple(sorted(set(text))))
@@ -30,6 +31,7 @@ def test_a_text_is_decoded_from_its_tokens(text):
     assert [letters.characters[k] for k in tokens] == list(text)
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_bytes_are_their_own_tokens(text):
     alphabet = Alphabet(tuple(map(chr, range(256))), "byte")
@@ -109,7 +111,8 @@ def test_every_offset_comes_up_and_depends_on_seed_and_epoch(write):
 
 def test_the_shortest_text_has_one_window(write):
     part = text_data(write("abcdefghi" * 3), length=8, fractions=(1 / 3, 1 / 3, 1 / 3)).test
-    assert (len(part), part.epoch(0, 3).inputs.tolist()) == (1, [[0, 1, 2, 3, 4, 5, 6, 7]])
+    for number in range(20):
+        assert part.epoch(0, number).inputs.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
 
 
 def test_characters_only_the_later_parts_have_become_one(write):

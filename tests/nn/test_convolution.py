@@ -100,6 +100,14 @@ def test_the_transposed_convolution_is_the_adjoint(drawn):
     assert np.allclose(cr.grad(lambda x: (forward(x, w, **options) * u).sum())(x), v)
 
 
+def test_second_order():
+    r = np.random.default_rng(0)
+    x, w = r.normal(size=(2, 5, 4, 2)), r.normal(size=(3, 2, 2, 3))
+    for forward in (nn.conv2d, lambda x, w: nn.conv_transpose2d(x, w.swapaxes(2, 3), stride=2)):
+        slope = cr.grad(lambda x, w, f=forward: (f(x, w) ** 3).sum(), (0, 1))
+        assert cr.check_gradients(slope, x, w, directions=2)
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 5])
 def test_same_padding_of_a_transposed_convolution_multiplies_the_size(kernel, stride):
@@ -154,6 +162,7 @@ def test_pooling_ties_share_and_padding_never_wins():
     y.sum().backward()
     assert x.grad[0, 0, 0] == 1
     assert x.grad[1, 1, 0] == 0.25
+    assert nn.max_pool1d(np.full((3, 1), -5.0), 3, 2, padding=1)[:, 0].tolist() == [-5, -5]
 
 
 def test_integer_images_meet_float_weights():

@@ -176,6 +176,7 @@ def test_numbers_keep_each_bit(tmp_path):
         assert found.arrays[name].tobytes() == value.tobytes()
 
 
+FIFTY = clouds(50)
 UNLIKE = [
     ({"epochs": 4}, "of a training with epochs 3, this one has 4"),
     ({"batch": 9}, "with batch 8, this one has 9"),
@@ -192,7 +193,7 @@ UNLIKE = [
 
 @pytest.mark.parametrize(("more", "words"), UNLIKE, ids=lambda x: str(x)[:30])
 def test_another_training_is_refused_and_nothing_changes(more, words):
-    def go(resume=None, train=clouds(50), rate=0.02, optimizer=cr.optim.Adam, hidden=(6,), **more):
+    def go(resume=None, train=FIFTY, rate=0.02, optimizer=cr.optim.Adam, hidden=(6,), **more):
         model, kept = mlp(4, hidden, 3, seed=2), []
         before = model.state()
         settings = {"epochs": 3, "batch": 8, "progress": False, "checkpoint": kept.append} | more

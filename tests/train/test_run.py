@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from chainrule import files
 from chainrule.data import digits
 from chainrule.errors import RunError
-from chainrule import files
 from chainrule.train import load_run, mlp, predict_csv, train_csv, train_digits
 from chainrule.train.models import build, count_weights, describe_mlp
 from chainrule.train.options import Options
@@ -262,7 +262,7 @@ DAMAGES = {
     "a byte more": (weights_as(lambda b: b + b"\0"), "model.safetensors is damaged"),
     "one bit": (weights_as(lambda b: b[:-1] + bytes([b[-1] ^ 1])), "checksum is not that of what"),
     "one bit of the header": (
-        weights_as(lambda b: b.replace(b"weights", b"weighty", 1)), "safetensors is damaged: its ch",
+        weights_as(lambda b: b.replace(b"weights", b"weighty", 1)), "safetensors is damaged: its c",
     ),
     "of another run": (sealed_as(run="0" * 16), "not the file that run.json was written with"),
     "of another kind": (sealed_as(kind="checkpoint"), "holds no weights of a run: 'checkpoint'"),
@@ -321,8 +321,8 @@ DAMAGES = {
     "format 0": (settings_with(format=0), "it has no format number"),
     "format true": (settings_with(format=True), "it has no format number"),
     "format 1.0": (settings_with(format=1.0), "it has no format number"),
-    "other data": (settings_with(data={"kind": "digits"}), "not the file that run.json was written"),
-    "other training": (settings_with(training={"rate": 1.0}), "not the file that run.json was writ"),
+    "other data": (settings_with(data={"kind": "digits"}), "not the file that run.json was writte"),
+    "other training": (settings_with(training={"rate": 1.0}), "not the file that run.json was wri"),
     "classes a text": (settings_with(classes="0123456789"), "classes are not a list of names"),
     "classes numbers": (settings_with(classes=list(range(10))), "classes are not a list of names"),
     "nine classes": (settings_with(classes=list("012345678")), "9 classes for a model of 10 out"),
@@ -342,7 +342,7 @@ DAMAGES = {
     "outputs 0": (model_with(outputs=0), "sizes are not whole numbers"),
     "other inputs": (model_with(inputs=65), "not the file that run.json was|bytes, expected"),
     "a model of 4 TB": (
-        model_with(hidden=[1_000_000, 1_000_000]), "would have 1,000,076,000,010 numbers, more than",
+        model_with(hidden=[1_000_000, 1_000_000]), "would have 1,000,076,000,010 numbers, more tha",
     ),
     "a million layers": (model_with(hidden=[1] * 1_000_000), "bytes, expected"),
     "too large a layer": (model_with(hidden=[10**30]), "sizes are not whole numbers"),

@@ -26,12 +26,17 @@ def sample(
 
     found = load_run(run)
     alphabet = found.alphabet
-    first = alphabet.encode(prompt) if prompt is not None else alphabet.encode(_start(alphabet))
+    first = alphabet.encode(_start(alphabet.characters) if prompt is None else prompt)
     tokens = draw(found.model, first, length, temperature=temperature, seed=seed)
-    typer.echo((prompt or "") + alphabet.decode(list(tokens)))
+    typer.echo(prompt or "", nl=False)
+    if alphabet.level == "byte":  # a character may be several bytes
+        typer.echo(alphabet.decode(list(tokens)))
+        return
+    for token in tokens:
+        typer.echo(alphabet.decode([token]), nl=False)
+    typer.echo()
 
 
-def _start(alphabet: object) -> str:
+def _start(characters: tuple[str, ...]) -> str:
     """What a text goes on from without a prompt: a new line, if the text has lines."""
-    characters: tuple[str, ...] = getattr(alphabet, "characters", ())
     return "\n" if "\n" in characters else characters[0]

@@ -1,6 +1,6 @@
 """Data sets and their preparation, in NumPy arrays only.
 
-files     files read with a clear error, and written whole or not at all
+files     regular files read, with a clear error where that cannot be
 dataset   the class Dataset, and `arrays`, which makes one of arrays
 digits    handwritten digits that come with the package
 extras    libraries that only some loaders need

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError
-from .files import whole_file
+from ..files import write_files
 
 STEP = 1 << 16
 TIMEOUT = 30.0
@@ -25,8 +25,8 @@ class Source(NamedTuple):
 def download(source: Source, target: Path, otherwise: str) -> None:
     """`source`, unpacked, at `target`, or DataError and nothing there.
 
-    No more than `source.size` bytes are unpacked. On a terminal a bar shows the progress.
-    `otherwise` says in an error what else the user can do.
+    No more than `source.size` bytes are unpacked, in memory. On a terminal a bar shows the
+    progress. `otherwise` says in an error what else the user can do.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
@@ -34,20 +34,20 @@ def download(source: Source, target: Path, otherwise: str) -> None:
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
     shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    state, held = hashlib.sha256(), 0
-    with whole_file(target) as file, shown:
+    content = bytearray()
+    with shown:
         task = shown.add_task(f"downloading {target.name}", total=source.size)
         for part in _unpacked(source, otherwise):
-            state.update(part)
-            file.write(part)
-            held += len(part)
-            shown.update(task, completed=held)
-        if (held, state.hexdigest()) != (source.size, source.sha256):
-            raise DataError(
-                f"{source.url}: damaged or another file: {held:,} bytes with sha256 "
-                f"{state.hexdigest()}, expected {source.size:,} with {source.sha256}; nothing of "
-                f"it is kept. Try again, {otherwise}"
-            )
+            content += part
+            shown.update(task, completed=len(content))
+    found = hashlib.sha256(content).hexdigest()
+    if (len(content), found) != (source.size, source.sha256):
+        raise DataError(
+            f"{source.url}: damaged or another file: {len(content):,} bytes with sha256 {found}, "
+            f"expected {source.size:,} with {source.sha256}; nothing of it is kept. Try again, "
+            f"{otherwise}"
+        )
+    write_files({target: bytes(content)})
 
 
 def _unpacked(source: Source, otherwise: str) -> Iterator[bytes]:

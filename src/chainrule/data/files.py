@@ -1,16 +1,14 @@
-"""Files read with a clear error, and written whole or not at all."""
+"""Regular files read, with a clear error where that cannot be."""
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from ..errors import DataError
+from ..files import AnyPath
 
-AnyPath = str | os.PathLike[str]
 MAX_RATIO = 1032
 """No deflate stream unpacks to more than 1032 times its size, so no header may claim more."""
 
@@ -43,28 +41,3 @@ def readable(path: AnyPath) -> Iterator[None]:
             raise
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{os.fspath(path)}: cannot be read: {reason}") from error
-
-
-@contextmanager
-def whole_file(path: AnyPath) -> Iterator[BinaryIO]:
-    """A file to write to that takes its place when the block ends well, and else never was.
-
-    What stood there before stays until then. Folders on the way are made. Raises DataError where
-    the system refuses.
-    """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {target}: {error.strerror or error}; what was there before is untouched"
-        ) from error
-    finally:
-        with suppress(OSError):
-            os.unlink(temporary)

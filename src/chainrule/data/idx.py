@@ -2,16 +2,18 @@
 
 import gzip
 import math
+import os
 import struct
 import zlib
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
-from .dataset import chunks
-from .files import MAX_RATIO, AnyPath, file_size, readable, whole_file
+from ..files import AnyPath, write_files
+from .files import MAX_RATIO, file_size, readable
 
 DTYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(np.uint8), 0x09: np.dtype(np.int8), 0x0B: np.dtype(">i2"),
@@ -61,7 +63,8 @@ def read_idx(path: AnyPath) -> NDArray[Any]:
 def write_idx(path: AnyPath, array: ArrayLike) -> None:
     """`array` as an idx file, gzipped if the name ends in .gz, whole or not at all.
 
-    Raises DataError for dtypes that the format does not have, and for no axes or more than 32.
+    Raises DataError for dtypes that the format does not have, and for no axes or more than 32;
+    RunError if the file cannot be written.
 
     >>> write_idx("/nowhere", np.arange(3))
     Traceback (most recent call last):
@@ -81,17 +84,9 @@ def write_idx(path: AnyPath, array: ArrayLike) -> None:
         )
     header = struct.pack(f">HBB{values.ndim}I", 0, code, values.ndim, *values.shape)
 
-    def write(file: Any) -> None:
-        file.write(header)
-        for part in chunks(values):
-            file.write(np.ascontiguousarray(part, DTYPES[code]).tobytes())
-
-    with whole_file(path) as file:
-        if str(path).endswith(".gz"):
-            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-                write(packed)
-        else:
-            write(file)
+    content = header + np.ascontiguousarray(values, DTYPES[code]).tobytes()
+    packed = os.fspath(path).endswith(".gz")
+    write_files({Path(path): gzip.compress(content, mtime=0) if packed else content})
 
 
 def _header(

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..files import AnyPath
 from .batching import whole
 from .dataset import Dataset
 from .extras import library
-from .files import MAX_RATIO, AnyPath, file_size, readable
+from .files import MAX_RATIO, file_size, readable
 
 # Those whose decoders run no other program, as that of EPS would.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")

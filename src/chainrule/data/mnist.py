@@ -7,9 +7,9 @@ import numpy as np
 import platformdirs
 
 from ..errors import DataError
+from ..files import AnyPath
 from .dataset import Dataset
 from .download import Source, download
-from .files import AnyPath
 from .idx import read_idx
 
 FILES = (

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..files import AnyPath
 from .dataset import Dataset, arrays
-from .files import MAX_RATIO, AnyPath, file_size, readable
+from .files import MAX_RATIO, file_size, readable
 from .table import listed
 
 KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

@@ -94,7 +94,7 @@ class Module:
             CONTEXT.reset(token)
 
     def _where(self) -> str:
-        """ "layer 0.hidden, " for messages; nothing for a module that stands alone."""
+        """Its place in messages, as in "layer 0.hidden, "; nothing for one that stands alone."""
         return f"layer {'.'.join(self._path)}, " if self._path else ""
 
     def _checked(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -34,7 +34,7 @@ from .module import Module
 State = tuple[Tensor, ...]
 
 
-class _Cell(Module):
+class Cell(Module):
     """One layer in one direction: its weights, and what a step does with them."""
 
     gates: ClassVar[int] = 1
@@ -77,14 +77,14 @@ class _Cell(Module):
         return last, outputs
 
 
-class _RNNCell(_Cell):
+class RNNCell(Cell):
     def step(self, state: State, projected: Tensor) -> State:
         """h' = tanh(x·W_x + b_x + h·W_h + b_h)."""
         (h,) = state
         return (tanh(projected + matmul(h, self.hidden_weight)),)
 
 
-class _LSTMCell(_Cell):
+class LSTMCell(Cell):
     gates, states = 4, 2
 
     def step(self, state: State, projected: Tensor) -> State:
@@ -95,7 +95,7 @@ class _LSTMCell(_Cell):
         return sigmoid(o) * tanh(c), c
 
 
-class _GRUCell(_Cell):
+class GRUCell(Cell):
     gates = 3
 
     def project(self, x: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class RNN(Module):
     ((5, 7, 8), (2, 5, 8))
     """
 
-    cell: ClassVar[type[_Cell]] = _RNNCell
+    cell: ClassVar[type[Cell]] = RNNCell
 
     def __init__(
         self, inputs: int, hidden: int, layers: int = 1, bidirectional: bool = False, *,
@@ -207,7 +207,7 @@ class LSTM(RNN):
     ((5, 7, 16), (2, 5, 8), (2, 5, 8))
     """
 
-    cell = _LSTMCell
+    cell = LSTMCell
 
 
 class GRU(RNN):
@@ -222,7 +222,7 @@ class GRU(RNN):
     ((5, 7, 8), (1, 5, 8))
     """
 
-    cell = _GRUCell
+    cell = GRUCell
 
 
 __all__ = ["GRU", "LSTM", "RNN"]

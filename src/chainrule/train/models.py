@@ -142,14 +142,13 @@ def _count_dense(sizes: Sequence[int]) -> int:
 def _count_cnn(d: Description) -> int:
     steps = pairwise([d["image"][2], *d["channels"]])
     dense = _count_dense([_flat(d["image"], d["channels"]), *d["hidden"], d["outputs"]])
-    return dense + sum((KERNEL * KERNEL * n + 1) * m for n, m in steps)
+    return dense + int(sum((KERNEL * KERNEL * n + 1) * m for n, m in steps))
 
 
 def _count_text(d: Description) -> int:
     inputs = [d["embedding"], *[d["hidden"]] * (d["layers"] - 1)]
-    gates: int = sum(4 * d["hidden"] * (n + d["hidden"] + 2) for n in inputs)
-    embedding: int = d["outputs"] * d["embedding"]
-    return gates + embedding + _count_dense([d["hidden"], d["outputs"]])
+    gates = sum(4 * d["hidden"] * (n + d["hidden"] + 2) for n in inputs)
+    return int(gates + d["outputs"] * d["embedding"]) + _count_dense([d["hidden"], d["outputs"]])
 
 
 KINDS = {

@@ -94,7 +94,7 @@ class Options:
         chosen = defaults(model, len(data))
         left = {n: v for n, v in chosen.items() if getattr(self, n) is None}
         for name in ("hidden", "channels", "layers", "embedding"):
-            if getattr(self, name) and name not in chosen:
+            if getattr(self, name) and not chosen.get(name):
                 raise RunError(f"{name} is no option of the model {model!r}")
         full = replace(self, model=model, loss=loss, **left)
         full._check_numbers()

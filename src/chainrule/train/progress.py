@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from .metrics import Epoch
+
+T = TypeVar("T")
 
 
 class Progress(Protocol):
@@ -97,6 +100,15 @@ class Reporter:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def tracked(items: Sequence[T], title: str) -> Iterable[T]:
+    """The items, with a bar and the time left while they are gone through, in a terminal only."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console()
+    return track(items, title, console=console, transient=True, disable=not console.is_terminal)
 
 
 def line(row: Epoch, accuracy: bool = True) -> str:

@@ -77,8 +77,8 @@ class Report:
         for name, found in zip(self.classes, self.rates(), strict=True):
             shown = [f"{100 * found[k]:.1f}" if found[k] == found[k] else "-" for k in names[1:4]]
             rates.add_row(name, *shown, f"{found['support']:,}")
-        confusion = Table(title="rows: the class; columns: what it was taken for", box=None)
-        confusion.add_column("", style="bold")
+        confusion = Table(box=None, header_style="bold")
+        confusion.add_column("class, taken for:")
         for number in range(len(self.classes)):
             confusion.add_column(str(number), justify="right")
         for number, row in enumerate(self.confusion):

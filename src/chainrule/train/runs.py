@@ -140,6 +140,7 @@ def _settings(run: Run) -> dict[str, str]:
         "result": {k: v for k, v in run.result.items() if k not in ("process", "stopped")},
     }  # fmt: skip
     found = {f"{part}.{k}": _short(v) for part, values in parts.items() for k, v in values.items()}
+    found["data.fingerprint"] = found.get("data.fingerprint", "")[:12]
     found["parameters"] = f"{count_weights(run.description):,}"
     return found
 

@@ -62,7 +62,7 @@ class Parts:
 def _shaped(data: Dataset, example: tuple[int, ...]) -> Dataset:
     if data.inputs.shape[1:] == example:
         return data
-    return replace(data, inputs=data.inputs.reshape(len(data), *example))
+    return replace(data, inputs=data.inputs.reshape(len(data), *example), features=())
 
 
 def load(source: Source) -> Parts:
@@ -204,8 +204,8 @@ def image_shape(data: Dataset) -> tuple[int, int, int]:
         shape = (*shape, 1)
     if len(shape) != 3 or data.task == "language":
         raise RunError(
-            f"{data.name} are no pictures (examples of shape {data.inputs.shape[1:]}): "
-            "a cnn takes pictures; use --model mlp or linear"
+            f"{data.name} are no pictures (examples of shape {data.inputs.shape[1:]}), which a cnn "
+            "and augment take: use the model mlp or linear, and no augment"
         )
     height, width, channels = shape
     return height, width, channels

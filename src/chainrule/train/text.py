@@ -13,6 +13,7 @@ from ..errors import RunError
 from ..nn import softmax_cross_entropy
 from ..ops import random
 from .models import TextModel
+from .progress import tracked
 
 CHUNK = 256
 """Characters that the model reads in one go while a text is measured."""
@@ -25,7 +26,7 @@ def nats(model: Any, tokens: Any) -> tuple[float, float]:
     """
     total, right, state = 0.0, 0, None
     with no_grad():
-        for start in range(0, len(tokens) - 1, CHUNK):
+        for start in tracked(range(0, len(tokens) - 1, CHUNK), "reading"):
             piece = tokens[start : start + CHUNK + 1]
             scores, state = model.carry(piece[None, :-1], state)
             total += float(softmax_cross_entropy(scores[0], piece[1:], reduction="sum"))

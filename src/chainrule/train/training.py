@@ -131,7 +131,7 @@ class Training:
         if found is not None and found.gate == "parameter":
             where = f"parameter {found.name} became non-finite after step {step - 1}"
             raise GradientError(f"{place}: {where}; {self._advice()}")
-        raise GradientError(f"{place}: first {found}; {self._advice()}")
+        raise GradientError(f"{place}; the first such value: {found}; {self._advice()}")
 
     def _advice(self) -> str:
         rate = float(np.asarray(self.optimizer.lr))
