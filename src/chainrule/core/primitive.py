@@ -236,6 +236,9 @@ class Item(Primitive):
         item: ArrayType = types[0].items[params["index"]]
         return item
 
+    def replay(self, xp: Any, inputs: Sequence[Any], params: Params) -> Any:
+        return inputs[0][params["index"]]
+
     def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
               params: Params) -> Any:  # fmt: skip
         return inputs[0][params["index"]]
