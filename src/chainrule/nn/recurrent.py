@@ -19,11 +19,12 @@ from ..ops import (
     matmul,
     moveaxis,
     random,
+    reshape,
     scan,
     sigmoid,
-    split,
     stack,
     tanh,
+    unstack,
     zeros,
 )
 from ..ops.dispatch import floats
@@ -90,7 +91,7 @@ class LSTMCell(Cell):
     def step(self, state: State, projected: Tensor) -> State:
         """c' = f·c + i·g, h' = o·tanh(c')."""
         h, c = state
-        i, f, g, o = split(projected + matmul(h, self.hidden_weight), 4, axis=-1)
+        i, f, g, o = parts(projected + matmul(h, self.hidden_weight), 4)
         c = sigmoid(f) * c + sigmoid(i) * tanh(g)
         return sigmoid(o) * tanh(c), c
 
@@ -105,10 +106,15 @@ class GRUCell(Cell):
     def step(self, state: State, projected: Tensor) -> State:
         """h' = (1 - z)·n + z·h, n = tanh(n_x + r·n_h)."""
         (h,) = state
-        r, z, n = split(projected, 3, axis=-1)
-        r_h, z_h, n_h = split(matmul(h, self.hidden_weight) + self.hidden_bias, 3, axis=-1)
+        r, z, n = parts(projected, 3)
+        r_h, z_h, n_h = parts(matmul(h, self.hidden_weight) + self.hidden_bias, 3)
         n = tanh(n + sigmoid(r + r_h) * n_h)
         return (n + sigmoid(z + z_h) * (h - n),)
+
+
+def parts(x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Equal parts of the last axis: one gate with several outputs, so one gradient goes back."""
+    return unstack(reshape(x, (*x.shape[:-1], count, x.shape[-1] // count)), axis=-2)
 
 
 class RNN(Module):
