@@ -12,7 +12,7 @@ import chainrule as cr
 from chainrule.data import digits, split_dataset
 from chainrule.errors import DataError, RunError
 from chainrule.train import Options, load_run, train, train_csv, train_digits
-from chainrule.train.models import describe_mlp, mlp
+from chainrule.train.models import TextModel, describe_mlp, mlp
 from chainrule.train.report import Report, report
 from chainrule.train.run import Run
 from chainrule.train.sources import describe
@@ -181,13 +181,23 @@ def test_sampling_is_reproducible_and_follows_the_scores(text_run):
     model, first = text_run.model, text_run.alphabet.encode("s")
     one, two, other = (list(sample(model, first, 60, seed=s)) for s in (0, 0, 1))
     assert one == two != other and len(one) == 60
-    greedy = list(sample(model, first, 5, temperature=0.0))
-    tokens = list(first)
-    for token in greedy:  # without a carried state
-        assert token == int(np.asarray(model(np.array([tokens])))[0, -1].argmax())
-        tokens.append(token)
-    cold = list(sample(model, first, 5, temperature=1e-4, seed=3))
-    assert cold == greedy
+
+
+def test_sampling_carries_the_state():
+    """Weights so large that what came before decides; against the model on all of it each time."""
+    model = TextModel(9, 4, 12, 2, seed=0)
+    model.load_state({name: 3 * v for name, v in model.state().items()})
+    for temperature in (0.0, 1.0):
+        tokens, key = [3, 1, 4], cr.random.key(5)
+        drawn = list(sample(model, tokens, 25, temperature=temperature, seed=5))
+        for number, token in enumerate(drawn):
+            scores = np.asarray(model(np.array([tokens])), np.float64)[0, -1]
+            place = float(cr.random.uniform(cr.random.fold_in(key, number), dtype=np.float64))
+            ends = np.exp(scores).cumsum() / np.exp(scores).sum()
+            expected = int((ends <= place).sum()) if temperature else int(scores.argmax())
+            assert token == expected
+            tokens.append(token)
+    assert len(set(drawn)) > 4
 
 
 def test_sampled_frequencies_are_the_probabilities(text_run):

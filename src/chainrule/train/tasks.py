@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ class _Job:
         parts = self.parts.shaped(example_shape(run.description))
         loss = LOSSES[options.loss]
         fresh = checkpoint is None
-        log = _tensorboard(self.folder) if tensorboard else None
+        log = _Events(self.folder) if tensorboard else None
         try:
             history = fit(
                 run.model, parts.train, parts.validation,
@@ -183,6 +184,9 @@ class _Job:
         except GradientError as error:
             self._settle({"state": "failed", "stopped": str(error)})
             raise
+        finally:
+            if log is not None:
+                log.close()
         test = (math.nan, math.nan)
         self._settle({"state": "interrupted", **_about(history)})
         if not history.interrupted:
@@ -257,27 +261,37 @@ def process() -> dict[str, Any]:
     return {"host": platform.node(), "pid": os.getpid(), "since": int(time.time())}
 
 
-def _tensorboard(folder: Path | None) -> Callable[[Epoch, bool], None]:
-    """What writes each epoch into TensorBoard's event files, in the run folder."""
-    if folder is None:
-        raise RunError("event files for TensorBoard go into the run folder: give one (out=…)")
-    try:
-        from tensorboardX import SummaryWriter  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        raise UnsupportedError(
-            "event files are written by tensorboardX, which is not installed: "
-            "pip install 'chainrule[tensorboard]'"
-        ) from error
+class _Events:
+    """Called with each epoch: writes it into one of TensorBoard's event files in the run folder."""
 
-    def log(row: Epoch, better: bool) -> None:
-        with SummaryWriter(str(folder)) as writer:
-            for name in ("loss", "score", "rate"):
-                writer.add_scalar(f"train/{name}", getattr(row, name), row.epoch)
-            for name in ("loss", "score"):
-                value = getattr(row, f"validation_{name}")
-                writer.add_scalar(f"validation/{name}", value, row.epoch)
+    def __init__(self, folder: Path | None) -> None:
+        if folder is None:
+            raise RunError("event files for TensorBoard go into the run folder: give one (out=…)")
+        try:
+            from tensorboardX import SummaryWriter  # type: ignore
+        except ImportError as error:
+            raise UnsupportedError(
+                "event files are written by tensorboardX, which is not installed: "
+                "pip install 'chainrule[tensorboard]'"
+            ) from error
+        # Files are named by the second: with the process, one resumed at once has its own.
+        self._open = partial(SummaryWriter, str(folder), filename_suffix=f".{os.getpid()}")
+        self._writer: Any = None
 
-    return log
+    def __call__(self, row: Epoch, better: bool) -> None:
+        """Write a row; the file is made with the first, when the folder is this run's."""
+        self._writer = self._writer or self._open()
+        for name in ("loss", "score"):
+            self._writer.add_scalar(f"train/{name}", getattr(row, name), row.epoch)
+            value = getattr(row, f"validation_{name}")
+            self._writer.add_scalar(f"validation/{name}", value, row.epoch)
+        self._writer.add_scalar("train/rate", row.rate, row.epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """No more rows."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 # -- predictions --------------------------------------------------------------------------------
