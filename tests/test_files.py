@@ -241,9 +241,16 @@ def header(dtype, shape, size):
     return {"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}
 
 
+def sealed(text, checksum=None, arrays=None):
+    """A file with this description, and, unless told otherwise, the right checksum."""
+    arrays = arrays or {}
+    checksum = cr.files._checksum(arrays, text) if checksum is None else checksum
+    entry = json.dumps({"about": text, "sha256": checksum})
+    return pack_arrays(arrays, {"chainrule": entry})
+
+
 def about(**entries):
-    text = json.dumps({"version": 1, "tree": "1", "sha256": "0", **entries})
-    return pack_arrays({}, {"chainrule": text})
+    return sealed(json.dumps({"version": 1, "tree": 1, **entries}))
 
 
 DAMAGED = {
@@ -261,14 +268,16 @@ DAMAGED = {
     "complex": (raw(header("C64", [1], 8), b"abcdabcd"), "a is complex64, which is not"),
     "bfloat16": (raw(header("BF16", [2], 4), b"abcd"), "cannot read"),
     "float8": (raw(header("F8_E4M3", [4], 4), b"abcd"), "cannot read"),
-    "another program's": (pack_arrays({"a": np.ones(2)}, {}), "was not written by cr.save"),
-    "no checksum": (about(), "damaged: its checksum is not"),
-    "a checksum of another kind": (about(sha256=None), "damaged: its checksum is not"),
+    "another program's": (pack_arrays({"a": np.ones(2)}, {}), "was not written by chainrule"),
+    "a wrong checksum": (sealed("{}", "0"), "damaged: its checksum is not"),
+    "a checksum of another kind": (sealed("{}", [1]), "damaged: its checksum is not"),
+    "no checksum": (pack_arrays({}, {"chainrule": '{"about": "{}"}'}), "damaged: 'sha256'"),
+    "no description": (sealed("[1]"), "damaged: its description is no object"),
+    "another thing": (sealed("{}"), "holds no container: it was not written by cr.save"),
     "a later version": (about(version=12), "version 12, this chainrule reads up to 1: update it"),
-    "no version": (about(version="x"), "damaged: its version is 'x'"),
-    "version 0": (about(version=0), "damaged: its version is 0"),
-    "a tree of another kind": (about(tree=[1]), "damaged: "),
-    "no tree": (pack_arrays({}, {"chainrule": '{"version": 1}'}), "damaged: 'tree'"),
+    "no version": (about(version="x"), "holds no container"),
+    "version 0": (about(version=0), "holds no container"),
+    "no tree": (sealed('{"version": 1}'), "damaged: 'tree'"),
     "no object": (pack_arrays({}, {"chainrule": "[1]"}), "damaged: list indices"),
     "no JSON": (pack_arrays({}, {"chainrule": "{"}), "damaged: Expecting"),
     "nested too deep": (pack_arrays({}, {"chainrule": "[" * 100_000}), "nested too deep"),
@@ -296,9 +305,8 @@ TREES_BY_HAND = [
 @pytest.mark.parametrize(("tree", "message"), TREES_BY_HAND, ids=range(len(TREES_BY_HAND)))
 def test_damaged_structure_with_the_right_checksum(tmp_path, tree, message):
     arrays = {"a": np.ones(2)}
-    checksum = cr.files._checksum(arrays, tree)
-    text = json.dumps({"version": 1, "tree": tree, "sha256": checksum})
-    (tmp_path / "f").write_bytes(pack_arrays(arrays, {"chainrule": text}))
+    text = f'{{"version": 1, "tree": {tree}}}'
+    (tmp_path / "f").write_bytes(sealed(text, arrays=arrays))
     with pytest.raises(RunError, match=f"is damaged: .*{message}"):
         load(tmp_path / "f")
 

@@ -126,6 +126,53 @@ def read_arrays(path: AnyPath) -> tuple[Arrays, dict[str, str]]:
     return arrays, metadata
 
 
+# -- files that verify themselves ---------------------------------------------------------------
+
+
+def seal(arrays: Mapping[str, Any], about: dict[str, Any]) -> bytes:
+    """The content of a file of arrays, described by `about`: plain data, kept exactly.
+
+    A safetensors file, which other programs read. All else is JSON in one entry of its metadata
+    (several would be written in any order), with the sha256 of it and of all names, shapes, dtypes
+    and bytes. The same content always gives the same bytes.
+    """
+    text = json.dumps(about)
+    entry = json.dumps({"about": text, "sha256": _checksum(arrays, text)})
+    return pack_arrays(arrays, {ENTRY: entry})
+
+
+def unseal(path: AnyPath) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays and the description in a file; RunError if it is missing or a bit is wrong."""
+    arrays, metadata = read_arrays(path)
+    if ENTRY not in metadata:
+        raise RunError(
+            f"{path} was not written by chainrule; arrays under PyTorch's names are read by "
+            "chainrule.interop.pytorch"
+        )
+    try:
+        sealed = json.loads(metadata[ENTRY])
+        text, right = sealed["about"], sealed["sha256"]
+        about, found = json.loads(text), _checksum(arrays, text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} is damaged: {error!s:.200}") from error
+    except RecursionError as error:
+        raise RunError(f"{path} is damaged: it is nested too deep") from error
+    if found != right:
+        raise RunError(f"{path} is damaged: its checksum is not that of what it holds")
+    if not isinstance(about, dict):
+        raise RunError(f"{path} is damaged: its description is no object")
+    return arrays, about
+
+
+def _checksum(arrays: Mapping[str, Any], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        value = np.array(arrays[name], order="C", copy=None)
+        digest.update(f"\0{name}\0{value.dtype}{value.shape}\0".encode())
+        digest.update(value.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
 # -- containers ---------------------------------------------------------------------------------
 
 
@@ -150,14 +197,12 @@ def save(path: AnyPath, tree: Any) -> None:
     """
     arrays: Arrays = {}
     try:
-        text = json.dumps(_encode(tree, "", arrays))
+        content = seal(arrays, {"version": VERSION, "tree": _encode(tree, "", arrays)})
     except RecursionError:
         raise DataError("the container is nested too deep (or holds itself)") from None
     except ValueError as error:  # a whole number of thousands of digits
         raise DataError(f"cannot save this: {error}") from error
-    about = {"version": VERSION, "sha256": _checksum(arrays, text), "tree": text}
-    # one entry only: safetensors writes several in any order
-    write_files({Path(path): pack_arrays(arrays, {ENTRY: json.dumps(about)})})
+    write_files({Path(path): content})
 
 
 def load(path: AnyPath, like: Any = None) -> Any:
@@ -177,26 +222,16 @@ def load(path: AnyPath, like: Any = None) -> Any:
     >>> load(path)
     {'shift': asarray([1., 2.]), 'name': 'shift'}
     """
-    arrays, metadata = read_arrays(path)
-    if ENTRY not in metadata:
+    arrays, about = unseal(path)
+    version = about.get("version")
+    if type(version) is not int or version < 1:
+        raise RunError(f"{path} holds no container: it was not written by cr.save")
+    if version > VERSION:
         raise RunError(
-            f"{path} was not written by cr.save; arrays under PyTorch's names are read by "
-            "chainrule.interop.pytorch"
+            f"{path} has version {version}, this chainrule reads up to {VERSION}: update it"
         )
     try:
-        about = json.loads(metadata[ENTRY])
-        version, text = about["version"], about["tree"]
-        if type(version) is not int or version < 1:
-            raise ValueError(f"its version is {version!r:.60}")
-        if version > VERSION:
-            raise RunError(
-                f"{path} has version {version}, this chainrule reads up to {VERSION}: update it"
-            )
-        if about["sha256"] != _checksum(arrays, text):
-            raise ValueError("its checksum is not that of what it holds")
-        tree = _decode(json.loads(text), arrays)
-    except RunError:
-        raise
+        tree = _decode(about["tree"], arrays)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is damaged: {error!s:.200}") from error
     except RecursionError as error:
@@ -204,15 +239,6 @@ def load(path: AnyPath, like: Any = None) -> Any:
     if arrays:
         raise RunError(f"{path} is damaged: {min(arrays)!r:.60} stands nowhere in its structure")
     return tree if like is None else _fill(path, tree, like)
-
-
-def _checksum(arrays: Arrays, text: str) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
-        value = np.array(arrays[name], order="C", copy=None)
-        digest.update(f"\0{name}\0{value.dtype}{value.shape}\0".encode())
-        digest.update(value.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def _has_state(value: Any) -> bool:

@@ -270,7 +270,7 @@ DAMAGES = {
     "weights of no format": (sealed_as(format="x"), "it has no format number"),
     "a foreign file": (
         weights_as(lambda b: save({"0.weight": np.zeros((64, 10), np.float32)})),
-        "is no file of a run: its metadata has no 'chainrule'",
+        "was not written by chainrule",
     ),
     "header of 2**63 bytes": (
         weights_as(lambda b: (2**63).to_bytes(8, "little") + b[8:]), "safetensors is damaged",

@@ -182,7 +182,9 @@ class Graph:
             call = f"{node.name}({', '.join(map(operand, node.inputs))})"
             where = Path(node.line).name
             kind: Any = node.type
-            if isinstance(kind, TupleType) and len(kind.items) > 4:  # a loop lists all it has inside
+            if (
+                isinstance(kind, TupleType) and len(kind.items) > 4
+            ):  # a loop lists all it has inside
                 kind = f"{len(kind.items)} arrays"
             text = f"  {names[node]}: {kind} = {call}" + (f"  [{details}]" if details else "")
             lines.append(f"{text:<72}  # {where}" if where else text)
