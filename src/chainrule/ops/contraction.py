@@ -18,9 +18,8 @@ from ..core.local import Contraction, Local
 from ..core.primitive import Array, Params, Primitive
 from ..core.types import ArrayType, Shape, normalize_axis, size_of
 from ..errors import AxisError, DTypeError, ShapeError
-from .arithmetic import _multiply
 from .arithmetic import abs as abs_
-from .dispatch import bind, broadcast_to, to_tensor, unify
+from .dispatch import bind, broadcast_to, to_tensor, together
 from .reducing import max as max_
 from .reducing import min as min_
 from .reducing import sum as sum_
@@ -146,7 +145,7 @@ def contract(x: ArrayLike, y: ArrayLike, /, spec: str) -> Tensor:
     Each letter stands at most once in an operand and in the output, and in two of the three.
     `einsum` takes any other pattern.
     """
-    first, second = (to_tensor(t) for t in unify(_multiply, (to_tensor(x), to_tensor(y))))
+    first, second = together(to_tensor(x), to_tensor(y))
     if not isinstance(spec, str) or spec.count(",") != 1 or spec.count("->") != 1:
         raise DTypeError(f"contract takes a pattern like 'ij,jk->ik', received {spec!r:.60}")
     a, b, out = parse(spec)
@@ -184,10 +183,8 @@ def einsum(spec: str, /, *operands: ArrayLike) -> Tensor:
 def _run(spec: str, tensors: list[Tensor]) -> Tensor:
     """The steps of an einsum, found once for a pattern and shapes."""
     dtype = tensors[0].dtype if tensors else None
-    for t in tensors:
-        if t.dtype is not dtype:
-            tensors = [to_tensor(t) for t in unify(_multiply, tensors)]
-            break
+    if any(t.dtype is not dtype for t in tensors):
+        tensors = together(*tensors)
     if len(tensors) == 2:
         x, y = tensors
         pattern = _direct(spec, x.shape, y.shape)

@@ -1,15 +1,15 @@
 """Applying gates: compute the value, and record the node if something depends on a variable.
 
-`bind` applies any gate; `elementwise` those that broadcast and promote their operands. Both ask the
-context: in eager they compute at once, while tracing they only record. The gates that dispatch
-itself inserts (broadcast with its transpose sum, cast) are defined here.
+`bind` applies any gate; `elementwise` those that broadcast and promote their operands (`gate` makes
+them). Both ask the context: in eager they compute at once, while tracing they only record. The
+gates that dispatch itself inserts (broadcast with its transpose sum, cast) are defined here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec
 from weakref import ref
 
 import numpy as np
@@ -34,6 +34,7 @@ from ..core.types import (
 from ..errors import DTypeError, ShapeError
 from .tensor import ArrayLike, Tensor, as_array, constant, leaked
 
+Arguments = ParamSpec("Arguments")
 NO_PARAMS: Params = {}
 ndarray = np.ndarray
 new_tensor = object.__new__
@@ -86,10 +87,6 @@ class Cast(Elementwise):
     def type(self, *types: ArrayType, **params: Any) -> ArrayType:
         return ArrayType(types[0].shape, params["dtype"])
 
-    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
-              params: Params) -> Any:  # fmt: skip
-        return xp.apply(self, tuple(inputs), params)
-
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
         source = inputs[0].dtype
         return CastBack(source, params["dtype"]) if source.char in FLOATS else ZERO
@@ -110,7 +107,7 @@ class CastBack(Local):
         return xp.apply(CAST, (tangent,), {"dtype": self.dtype})
 
 
-class StopGradient(Primitive):
+class StopGradient(Elementwise):
     """The same value; nothing flows back. A constant in eager, a node when traced."""
 
     name = "stop_gradient"
@@ -118,13 +115,6 @@ class StopGradient(Primitive):
 
     def forward(self, x: Array) -> Array:
         return x
-
-    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
-        return types[0]
-
-    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
-              params: Params) -> Any:  # fmt: skip
-        return xp.apply(self, tuple(inputs), params)
 
 
 BROADCAST, SUM, CAST, STOP_GRADIENT = Broadcast(), Sum(), Cast(), StopGradient()
@@ -281,6 +271,38 @@ def elementwise(primitive: Elementwise, *operands: ArrayLike) -> Tensor:
     return result
 
 
+def gate(
+    forward: Callable[..., Any], *partials: Any, kind: type[Elementwise] = Elementwise,
+    name: str = "", **attributes: Any,
+) -> Callable[[Callable[Arguments, Any]], Callable[Arguments, Tensor]]:  # fmt: skip
+    """Make the function that follows an elementwise gate: its primitive and what users call.
+
+    The function below brings the names of the operands and the docstring; `partials` are
+    ∂out/∂input for each operand, `kind` and `attributes` as `Elementwise` describes them.
+    """
+
+    def make(signature: Any) -> Any:
+        attributes.update(
+            name=name or signature.__name__, forward=staticmethod(forward), partials=partials,
+            __doc__=signature.__doc__,
+        )  # fmt: skip
+        primitive = type(signature.__name__, (kind,), attributes)()
+        signature.__annotations__["return"] = "Tensor"  # as it is for the type checker
+
+        def unary(x: ArrayLike, /) -> Tensor:
+            return elementwise(primitive, x)
+
+        def binary(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
+            return elementwise(primitive, x1, x2)
+
+        def ternary(x1: ArrayLike, x2: ArrayLike, x3: ArrayLike, /) -> Tensor:
+            return elementwise(primitive, x1, x2, x3)
+
+        return wraps(signature)((unary, binary, ternary)[signature.__code__.co_argcount - 1])
+
+    return make
+
+
 def unify(primitive: Elementwise, operands: Sequence[ArrayLike]) -> tuple[Any, ...]:
     """The operands in the common dtype; Python numbers beside arrays stay and take that dtype."""
     if primitive.selectors:
@@ -336,13 +358,20 @@ def common_dtype(operands: Sequence[Any]) -> np.dtype[Any]:
     return dtype
 
 
-def floats(*operands: ArrayLike) -> list[Tensor]:
-    """The operands as Tensors in the floating dtype in which they meet."""
-    dtype = to_float(common_dtype([operand(x) for x in operands]))
+def together(*operands: ArrayLike, floating: bool = False) -> list[Tensor]:
+    """The operands as Tensors of the dtype in which they meet; with `floating`, of a float."""
+    dtype = common_dtype([operand(x) for x in operands])
+    if floating:
+        dtype = to_float(dtype)
     return [
         constant(np.asarray(x, dtype)) if x.__class__ in NUMBERS else astype(x, dtype, copy=False)
         for x in operands
     ]
+
+
+def floats(*operands: ArrayLike) -> list[Tensor]:
+    """The operands as Tensors in the floating dtype in which they meet."""
+    return together(*operands, floating=True)
 
 
 def kinds(primitive: Elementwise) -> str:

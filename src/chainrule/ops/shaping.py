@@ -33,8 +33,7 @@ from ..core.types import (
     size_of,
 )
 from ..errors import AxisError, DTypeError, ShapeError
-from .arithmetic import _add
-from .dispatch import bind, broadcast_to, itself, to_tensor, unify
+from .dispatch import bind, broadcast_to, itself, to_tensor, together
 from .tensor import ArrayLike, Tensor
 
 __all__ = [
@@ -390,10 +389,9 @@ def windows(
 
 def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0) -> Tensor:
     """The arrays one after the other along an axis; None flattens them first."""
-    tensors = list(unify(_add, list(arrays))) if len(arrays) else []
+    tensors = together(*arrays)
     if not tensors:
         raise ShapeError("concat takes at least one array, received none")
-    tensors = [to_tensor(t) for t in tensors]
     if axis is None:
         tensors, axis = [reshape(t, (-1,) if t.size else (0,)) for t in tensors], 0
     first = tensors[0]
