@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..core.context import CONTEXT
-from ..core.types import (
-    FLOATS,
-    Shape,
-    as_dtype,
-    as_shape,
-    broadcast_shapes,
-    check_dtype,
-    float32,
-)  # fmt: skip
-from ..errors import ShapeError, TraceError, UnsupportedError
-from .dispatch import astype, broadcast_to, common_dtype, floats, operand, to_tensor
+from ..core.types import Shape, as_dtype, as_shape, broadcast_shapes, check_dtype, float32
+from ..errors import ShapeError, TraceError
+from .dispatch import (
+    asarray,
+    broadcast_to,
+    check_device,
+    common_dtype,
+    floats,
+    in_dtype,
+    operand,
+    to_tensor,
+)
 from .logic import where
-from .tensor import ArrayLike, Tensor, as_array, constant, is_typed
+from .tensor import ArrayLike, Tensor, as_array, constant
 
 __all__ = [
     "arange", "asarray", "can_cast", "empty", "empty_like", "eye", "finfo", "from_dlpack", "full",
@@ -29,63 +29,6 @@ __all__ = [
     "ones_like", "result_type", "searchsorted", "tril", "triu", "unique_all", "unique_counts",
     "unique_inverse", "unique_values", "zeros", "zeros_like",
 ]  # fmt: skip
-
-
-def asarray(
-    obj: ArrayLike, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None
-) -> Tensor:
-    """A constant: nothing is differentiated by it. A Tensor stays what it is.
-
-    Python floats become float32, integers int64; arrays keep their dtype and are not copied
-    unless `copy=True` (writing to them later changes the constant).
-
-    >>> import chainrule as cr
-    >>> cr.asarray([1, 2, 3])
-    asarray([1, 2, 3], dtype=int64)
-    """
-    check_device(device)
-    if isinstance(obj, Tensor):
-        result = obj if dtype is None else astype(obj, dtype, copy=False)
-        if copy is False and result is not obj:
-            raise ValueError("this change of dtype needs a copy, and copy=False")
-        return _copied(result) if copy and result is obj else result
-    if copy is False and not isinstance(obj, np.ndarray):
-        raise ValueError(f"an array of a {type(obj).__name__} needs a copy, and copy=False")
-    if isinstance(obj, (list, tuple)) and _holds_dependent(obj):
-        from .shaping import stack
-
-        return stack([asarray(o, dtype=dtype) for o in obj])
-    array = as_array(obj)
-    target = None if dtype is None else as_dtype(dtype)
-    if not is_typed(obj) and array.dtype.char in FLOATS:
-        if target is None:
-            target = float32
-        elif target.kind == "u":  # NumPy reads whole numbers from 2**63 on beside small as floats
-            array = np.asarray(obj, target)
-    if target is not None and target != array.dtype:
-        if copy is False:
-            raise ValueError("this change of dtype needs a copy, and copy=False")
-        array = array.astype(target)
-    elif copy:
-        array = array.copy()
-    return constant(array)
-
-
-def _holds_dependent(obj: Sequence[Any]) -> bool:
-    return any(
-        x._node is not None if isinstance(x, Tensor)
-        else isinstance(x, (list, tuple)) and _holds_dependent(x)
-        for x in obj
-    )  # fmt: skip
-
-
-def _copied(x: Tensor) -> Tensor:
-    return constant(x._value.copy()) if x.is_constant else x + 0
-
-
-def check_device(device: Any) -> None:
-    if device not in (None, "cpu"):
-        raise UnsupportedError(f'the only device is "cpu", received {device!r}')
 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
@@ -103,10 +46,7 @@ def full(shape: int | Shape, fill_value: Any, *, dtype: Any = None, device: Any 
     """A constant of this shape with every entry `fill_value`."""
     check_device(device)
     target = common_dtype([operand(fill_value)]) if dtype is None else as_dtype(dtype)
-    typed = hasattr(fill_value, "dtype")
-    value = to_tensor(fill_value) if typed else constant(np.asarray(fill_value, target))
-    if value.dtype != target:
-        value = astype(value, target)
+    value = to_tensor(in_dtype(operand(fill_value), target))
     if value._value is None or value._node is not None:
         return broadcast_to(value, _shape(shape))
     return constant(np.full(_shape(shape), value._value, target))

@@ -25,14 +25,15 @@ from ..core.types import (
     Shape,
     as_dtype,
     as_shape,
+    bool_,
     broadcast_shapes,
     float32,
     promote,
     size_of,
     to_float,
 )  # fmt: skip
-from ..errors import DTypeError, ShapeError
-from .tensor import ArrayLike, Tensor, as_array, constant, leaked
+from ..errors import DTypeError, ShapeError, UnsupportedError
+from .tensor import ArrayLike, Tensor, as_array, constant, is_typed, leaked
 
 Arguments = ParamSpec("Arguments")
 NO_PARAMS: Params = {}
@@ -123,23 +124,14 @@ BROADCAST.dual, SUM.dual = SUM, BROADCAST
 
 def operand(x: ArrayLike) -> Any:
     """A Tensor, an array, or a Python number: what gates take."""
-    if isinstance(x, (Tensor, ndarray)) or x.__class__ in NUMBERS:
-        return x
-    return to_tensor(x) if isinstance(x, (list, tuple)) else as_array(x)
+    return x if isinstance(x, ndarray) or x.__class__ in NUMBERS else to_tensor(x)
 
 
 def to_tensor(x: ArrayLike) -> Tensor:
     """A Tensor of anything array-like; Python numbers become float32, int64 or bool."""
     if isinstance(x, Tensor):
         return x
-    if isinstance(x, (list, tuple)):  # which may hold Tensors with a history
-        from .creation import asarray
-
-        return asarray(x)
-    array = as_array(x)
-    if x.__class__ is float:
-        array = array.astype(float32)
-    return constant(array)
+    return constant(as_array(x)) if isinstance(x, ndarray) else asarray(x)
 
 
 def itself(x: Tensor) -> Tensor:
@@ -305,37 +297,20 @@ def gate(
 
 def unify(primitive: Elementwise, operands: Sequence[ArrayLike]) -> tuple[Any, ...]:
     """The operands in the common dtype; Python numbers beside arrays stay and take that dtype."""
-    if primitive.selectors:
-        conditions = tuple(as_condition(x) for x in operands[: primitive.selectors])
-        return conditions + _unify(primitive, operands[primitive.selectors :])
-    return _unify(primitive, operands)
+    k = primitive.selectors
+    values = [operand(x) for x in operands[k:]]
+    if primitive.casts:
+        dtype = primitive.computes(common_dtype(values))
+        if dtype.char not in primitive.takes:
+            raise DTypeError(f"{primitive.name} does not take {dtype}; it takes {kinds(primitive)}")
+        alone = not any(hasattr(x, "dtype") for x in values)
+        values = [in_dtype(x, dtype) if alone or hasattr(x, "dtype") else x for x in values]
+    return (*(in_dtype(operand(x), bool_) for x in operands[:k]), *values)
 
 
-def as_condition(x: ArrayLike) -> Any:
-    """A bool operand; numbers count as true where they are not 0."""
-    x = np.asarray(x) if operand(x).__class__ in NUMBERS else operand(x)
-    if x.dtype.char == "?":
-        return x
-    return astype(x, np.dtype("bool")) if isinstance(x, Tensor) else x.astype(bool)
-
-
-def _unify(primitive: Elementwise, operands: Sequence[ArrayLike]) -> tuple[Any, ...]:
-    converted = [operand(x) for x in operands]
-    dtype = primitive.computes(common_dtype(converted))
-    if not primitive.casts:
-        return tuple(converted)
-    if dtype.char not in primitive.takes:
-        raise DTypeError(f"{primitive.name} does not take {dtype}; it takes {kinds(primitive)}")
-    alone = not any(hasattr(x, "dtype") for x in converted)
-
-    def cast(x: Any) -> Any:
-        if not hasattr(x, "dtype"):
-            return np.asarray(x, dtype) if alone else x
-        if x.dtype == dtype:
-            return x
-        return astype(x, dtype) if isinstance(x, Tensor) else x.astype(dtype)
-
-    return tuple(map(cast, converted))
+def in_dtype(x: Any, dtype: np.dtype[Any]) -> Any:
+    """An operand in this dtype."""
+    return astype(x, dtype, copy=False) if isinstance(x, Tensor) else np.asarray(x, dtype)
 
 
 RANKS = {"b": 0, "i": 1, "u": 1, "f": 2}
@@ -360,13 +335,11 @@ def common_dtype(operands: Sequence[Any]) -> np.dtype[Any]:
 
 def together(*operands: ArrayLike, floating: bool = False) -> list[Tensor]:
     """The operands as Tensors of the dtype in which they meet; with `floating`, of a float."""
-    dtype = common_dtype([operand(x) for x in operands])
+    given = [operand(x) for x in operands]
+    dtype = common_dtype(given)
     if floating:
         dtype = to_float(dtype)
-    return [
-        constant(np.asarray(x, dtype)) if x.__class__ in NUMBERS else astype(x, dtype, copy=False)
-        for x in operands
-    ]
+    return [to_tensor(in_dtype(x, dtype)) for x in given]
 
 
 def floats(*operands: ArrayLike) -> list[Tensor]:
@@ -393,6 +366,61 @@ def astype(x: ArrayLike, dtype: Any, /, *, copy: bool = True, device: Any = None
         return source
     result: Tensor = bind(CAST, (source,), {"dtype": target})
     return result
+
+
+def asarray(
+    obj: ArrayLike, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None
+) -> Tensor:
+    """A constant: nothing is differentiated by it. A Tensor stays what it is.
+
+    Python floats become float32, integers int64; arrays keep their dtype and are not copied
+    unless `copy=True` (writing to them later changes the constant).
+
+    >>> import chainrule as cr
+    >>> cr.asarray([1, 2, 3])
+    asarray([1, 2, 3], dtype=int64)
+    """
+    check_device(device)
+    if isinstance(obj, Tensor):
+        result = obj if dtype is None else astype(obj, dtype, copy=False)
+        if copy is False and result is not obj:
+            raise ValueError("this change of dtype needs a copy, and copy=False")
+        if copy and result is obj:
+            return constant(obj._value.copy()) if obj.is_constant else obj + 0
+        return result
+    if copy is False and not isinstance(obj, np.ndarray):
+        raise ValueError(f"an array of a {type(obj).__name__} needs a copy, and copy=False")
+    if isinstance(obj, (list, tuple)) and _holds_dependent(obj):
+        from .shaping import stack
+
+        return stack([asarray(o, dtype=dtype) for o in obj])
+    array = as_array(obj)
+    target = None if dtype is None else as_dtype(dtype)
+    if not is_typed(obj) and array.dtype.char in FLOATS:
+        if target is None:
+            target = float32
+        elif target.kind == "u":  # NumPy reads whole numbers from 2**63 on beside small as floats
+            array = np.asarray(obj, target)
+    if target is not None and target != array.dtype:
+        if copy is False:
+            raise ValueError("this change of dtype needs a copy, and copy=False")
+        array = array.astype(target)
+    elif copy:
+        array = array.copy()
+    return constant(array)
+
+
+def _holds_dependent(obj: Sequence[Any]) -> bool:
+    return any(
+        x._node is not None if isinstance(x, Tensor)
+        else isinstance(x, (list, tuple)) and _holds_dependent(x)
+        for x in obj
+    )  # fmt: skip
+
+
+def check_device(device: Any) -> None:
+    if device not in (None, "cpu"):
+        raise UnsupportedError(f'the only device is "cpu", received {device!r}')
 
 
 def stop_gradient(x: ArrayLike, /) -> Tensor:
