@@ -39,29 +39,26 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
     return constant(array)
 
 
-_shape = as_shape
-
-
 def full(shape: int | Shape, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A constant of this shape with every entry `fill_value`."""
     check_device(device)
     target = common_dtype([operand(fill_value)]) if dtype is None else as_dtype(dtype)
     value = to_tensor(in_dtype(operand(fill_value), target))
     if value._value is None or value._node is not None:
-        return broadcast_to(value, _shape(shape))
-    return constant(np.full(_shape(shape), value._value, target))
+        return broadcast_to(value, as_shape(shape))
+    return constant(np.full(as_shape(shape), value._value, target))
 
 
 def zeros(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A constant of zeros, float32 by default."""
     check_device(device)
-    return constant(np.zeros(_shape(shape), float32 if dtype is None else as_dtype(dtype)))
+    return constant(np.zeros(as_shape(shape), float32 if dtype is None else as_dtype(dtype)))
 
 
 def ones(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A constant of ones, float32 by default."""
     check_device(device)
-    return constant(np.ones(_shape(shape), float32 if dtype is None else as_dtype(dtype)))
+    return constant(np.ones(as_shape(shape), float32 if dtype is None else as_dtype(dtype)))
 
 
 def empty(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -149,22 +146,18 @@ def triu(x: ArrayLike, /, *, k: int = 0) -> Tensor:
 
 def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> list[Tensor]:
     """Coordinate arrays of the grid that the vectors span."""
-    from .shaping import reshape
+    from .shaping import broadcast_arrays, reshape
 
     if indexing not in ("xy", "ij"):
         raise ShapeError(f'indexing must be "xy" or "ij", received {indexing!r}')
-    vectors = [to_tensor(a) for a in arrays]
-    order = list(range(len(vectors)))
-    if indexing == "xy" and len(vectors) > 1:
-        order[0], order[1] = 1, 0
-    sizes = [vectors[k].size for k in order]
-    return [
-        broadcast_to(
-            reshape(v, tuple(v.size if order[j] == k else 1 for j in range(len(order)))),
-            tuple(sizes),
-        )
-        for k, v in enumerate(vectors)
+    axes = list(range(len(arrays)))
+    if indexing == "xy":
+        axes[:2] = axes[1::-1]
+    lines = [
+        reshape(v, tuple(v.size if k == axis else 1 for k in range(len(axes))))
+        for axis, v in zip(axes, map(to_tensor, arrays), strict=True)
     ]
+    return broadcast_arrays(*lines)
 
 
 # -- dtypes -----------------------------------------------------------------------------------
@@ -172,18 +165,10 @@ def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> list[Tensor]:
 
 def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
     """The dtype in which these arrays, dtypes and Python numbers meet."""
-    operands = [
-        x
-        if isinstance(x, (Tensor, np.ndarray, bool, int, float, np.generic))
-        else _Typed(as_dtype(x))
-        for x in arrays_and_dtypes
-    ]
-    return common_dtype(operands)
-
-
-class _Typed:
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
+    values = (Tensor, np.ndarray, np.generic, bool, int, float)
+    return common_dtype(
+        [x if isinstance(x, values) else np.empty(0, as_dtype(x)) for x in arrays_and_dtypes]
+    )
 
 
 def can_cast(from_: Any, to: Any, /) -> bool:
@@ -269,13 +254,8 @@ def searchsorted(
             f"searchsorted takes a vector first (and a sorter like it), received shape {line.shape}"
             + ("" if order is None else f" and a sorter of shape {order.shape}")
         )
-    found = np.searchsorted(
-        line,
-        _values(x2, "searchsorted"),
-        side,
-        order,  # type: ignore[call-overload]
-    )
-    return constant(np.asarray(found))
+    entries = _values(x2, "searchsorted")
+    return constant(np.asarray(np.searchsorted(line, entries, side, order)))  # type: ignore[call-overload]
 
 
 def nextafter(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:

@@ -14,14 +14,13 @@ import numpy as np
 
 from ..core.context import context
 from ..core.indexmap import IndexMap, Position, along_map, gather_map
-from ..core.node import caller, line_number
 from ..core.primitive import Array, LinearGate, Params
 from ..core.types import Shape, broadcast_shapes, normalize_axis
 from ..errors import AxisError, DTypeError, ShapeError, TraceError
 from .dispatch import astype, bind, broadcast_to, to_tensor
 from .logic import where
 from .shaping import permute_dims, reshape, slice_axes
-from .tensor import ArrayLike, Tensor, constant
+from .tensor import ArrayLike, Tensor, constant, program_line
 
 __all__ = [
     "repeat", "take", "take_along_axis",
@@ -275,10 +274,9 @@ def _arrays(part: Any) -> list[Table]:
     if table.dtype.char != "?":
         raise DTypeError(f"an index array must hold integers or bools, received {table.dtype}")
     if table._value is None:
-        code, instruction = caller()
         raise TraceError(
             "indexing with a mask gives a shape that depends on values, which cannot be traced "
-            f"({code.co_filename}:{line_number(code, instruction)}): use where(mask, x, other)"
+            f"({program_line()}): use where(mask, x, other)"
         )
     found = np.nonzero(table._value)
     return [Table(constant(p), n) for p, n in zip(found, table.shape, strict=True)]

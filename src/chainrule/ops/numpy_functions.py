@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ..errors import MutationError, UnsupportedError
-from . import (
-    arithmetic,
-    contraction,
-    creation,
-    indexing,
-    logic,
-    reducing,
-    shaping,
-    special,
-    transcendental,
-)  # fmt: skip
-from .dispatch import broadcast_to, itself, to_tensor
+from . import arithmetic, contraction, creation, indexing, logic, reducing, shaping, special
+from . import transcendental as transcendentals
+from .dispatch import asarray, astype, broadcast_to, itself, to_tensor
 from .tensor import Tensor
 
 ROOMS = (
-    arithmetic, transcendental, logic, special, reducing, shaping, contraction, indexing, creation,
+    arithmetic, transcendentals, logic, special, reducing, shaping, contraction, indexing, creation,
 )  # fmt: skip
 ALIASES = {
     "absolute": "abs", "true_divide": "divide", "power": "pow", "float_power": "pow",
     "mod": "remainder", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
-    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "rint": "round",
-    "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
-    "right_shift": "bitwise_right_shift", "concatenate": "concat", "transpose": "_transpose",
-    "cumsum": "_cumsum", "amax": "max", "amin": "min",
-    "around": "round", "vecdot": "vecdot", "cumulative_sum": "cumulative_sum",
+    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "rint": "round", "around": "round",
+    "fabs": "abs", "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
+    "right_shift": "bitwise_right_shift", "concatenate": "concat", "amax": "max", "amin": "min",
 }  # fmt: skip
-DONT = frozenset({"parse", "plan", "transposed", "as_condition", "operand", "elementwise"})
 
 
 def _transpose(x: Any, axes: Any = None) -> Tensor:
@@ -91,14 +78,14 @@ OWN: dict[str, Any] = {
     "hstack": _join(1),
     "allclose": _allclose,
     "broadcast_to": broadcast_to,
+    "astype": astype,
     "array_equal": lambda a, b: bool(np.array_equal(np.asarray(a), np.asarray(b))),
     "array_repr": lambda x: repr(x),
     "array_str": lambda x: str(x),
     "array2string": lambda x, *a, **k: np.array2string(x.numpy(), *a, **k),
     "may_share_memory": lambda a, b: np.may_share_memory(np.asarray(a), np.asarray(b)),
     "shares_memory": lambda a, b: np.shares_memory(np.asarray(a), np.asarray(b)),
-    "result_type": creation.result_type,
-    "isclose": lambda a, b, **k: creation.asarray(np.isclose(np.asarray(a), np.asarray(b), **k)),
+    "isclose": lambda a, b, **k: asarray(np.isclose(np.asarray(a), np.asarray(b), **k)),
     "iscomplexobj": lambda x: False,
     "isrealobj": lambda x: True,
     "copy": itself,
@@ -109,7 +96,6 @@ OWN: dict[str, Any] = {
     "norm": _norm,
     "inner": lambda a, b: contraction.tensordot(a, b, axes=((-1,), (-1,))),
     "vdot": lambda a, b: contraction.vecdot(_flat(a), _flat(b)),
-    "fabs": arithmetic.abs,
     "exp2": lambda x: arithmetic.pow(2.0, x),
     "flipud": lambda x: shaping.flip(x, axis=0),
     "fliplr": lambda x: shaping.flip(x, axis=1),
@@ -123,24 +109,14 @@ OWN: dict[str, Any] = {
 }
 
 
-@lru_cache(maxsize=512)
-def counterpart(name: str) -> Any:
-    """The function here that a NumPy function of this name means; None if there is none."""
-    if name in OWN:
-        return OWN[name]
-    name = ALIASES.get(name, name)
-    if name.startswith("_") or name in DONT:
-        return None
-    for room in ROOMS:
-        function = getattr(room, name, None)
-        if callable(function) and getattr(function, "__module__", "").startswith("chainrule"):
-            return function
-    return None
+COUNTERPARTS = {name: getattr(room, name) for room in ROOMS for name in room.__all__}
+COUNTERPARTS |= {theirs: COUNTERPARTS[ours] for theirs, ours in ALIASES.items()}
+COUNTERPARTS |= OWN
 
 
 def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
     """np.exp(t), array * t and the like."""
-    function = counterpart(ufunc.__name__)
+    function = COUNTERPARTS.get(ufunc.__name__)
     if options.pop("out", None) is not None:
         raise MutationError(
             f"np.{ufunc.__name__} cannot write to out= with a Tensor: Tensors are immutable, "
@@ -159,7 +135,7 @@ def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: 
 
 def array_function(self: Tensor, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
     """np.concatenate([t, u]) and the like."""
-    function = counterpart(func.__name__)
+    function = COUNTERPARTS.get(func.__name__)
     if function is None or func.__module__ not in ("numpy", "numpy.linalg"):
         return _refuse(
             f"{func.__module__.removeprefix('numpy').lstrip('.')}.{func.__name__}".lstrip(".")

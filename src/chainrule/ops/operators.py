@@ -18,35 +18,25 @@ from .tensor import Tensor
 OPERANDS = (Tensor, np.ndarray, np.generic, bool, int, float)
 Function = Callable[..., Any]
 
-BINARY: dict[str, Function] = {
-    "add": arithmetic.add,
-    "sub": arithmetic.subtract,
-    "mul": arithmetic.multiply,
-    "truediv": arithmetic.divide,
-    "floordiv": arithmetic.floor_divide,
-    "mod": arithmetic.remainder,
-    "pow": arithmetic.pow,
-    "matmul": contraction.matmul,
-    "and": logic.bitwise_and,
-    "or": logic.bitwise_or,
-    "xor": logic.bitwise_xor,
-    "lshift": logic.bitwise_left_shift,
-    "rshift": logic.bitwise_right_shift,
+BINARY: dict[str, tuple[str, Function]] = {
+    "add": ("+", arithmetic.add),
+    "sub": ("-", arithmetic.subtract),
+    "mul": ("*", arithmetic.multiply),
+    "truediv": ("/", arithmetic.divide),
+    "floordiv": ("//", arithmetic.floor_divide),
+    "mod": ("%", arithmetic.remainder),
+    "pow": ("**", arithmetic.pow),
+    "matmul": ("@", contraction.matmul),
+    "and": ("&", logic.bitwise_and),
+    "or": ("|", logic.bitwise_or),
+    "xor": ("^", logic.bitwise_xor),
+    "lshift": ("<<", logic.bitwise_left_shift),
+    "rshift": (">>", logic.bitwise_right_shift),
 }
 COMPARISONS: dict[str, Function] = {
-    "eq": logic.equal,
-    "ne": logic.not_equal,
-    "lt": logic.less,
-    "le": logic.less_equal,
-    "gt": logic.greater,
-    "ge": logic.greater_equal,
-}
-UNARY: dict[str, Function] = {
-    "neg": arithmetic.negative,
-    "pos": arithmetic.positive,
-    "abs": arithmetic.abs,
-    "invert": logic.bitwise_invert,
-}
+    "eq": logic.equal, "ne": logic.not_equal, "lt": logic.less, "le": logic.less_equal,
+    "gt": logic.greater, "ge": logic.greater_equal,
+}  # fmt: skip
 
 
 def _operator(function: Function, swapped: bool = False) -> Function:
@@ -62,9 +52,7 @@ def _operator(function: Function, swapped: bool = False) -> Function:
     return operator
 
 
-def _in_place(name: str, symbol: str) -> Function:
-    function = BINARY[name]
-
+def _in_place(function: Function, symbol: str) -> Function:
     def operator(self: Tensor, other: Any) -> Any:
         if self.is_variable:
             raise MutationError(
@@ -75,12 +63,6 @@ def _in_place(name: str, symbol: str) -> Function:
         return function(self, other)  # a new Tensor under the old name, as for Python numbers
 
     return operator
-
-
-SYMBOLS = {
-    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
-    "matmul": "@", "and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>",
-}  # fmt: skip
 
 
 def _method(function: Function) -> Function:
@@ -116,33 +98,9 @@ def _cumsum(self: Tensor, axis: int | None = None) -> Tensor:
     return reducing.cumulative_sum(x, axis=axis or 0)
 
 
-def _std(function: Function) -> Function:
-    def method(self: Tensor, axis: Any = None, *, correction: float = 0.0, keepdims: bool = False
-               ) -> Any:  # fmt: skip
-        return function(self, axis=axis, correction=correction, keepdims=keepdims)
-
-    method.__doc__ = function.__doc__
-    return method
-
-
 def _astype(self: Tensor, dtype: Any, copy: bool = True) -> Tensor:
     """The entries in another dtype; between floats gradients are cast back."""
     return astype(self, dtype, copy=copy)
-
-
-def _squeeze(self: Tensor, axis: Any = None) -> Tensor:
-    """Without the axes of size 1 (or those named)."""
-    return shaping.squeeze(self, axis)
-
-
-def _clip(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """Held between two bounds."""
-    return special.clip(self, min, max)
-
-
-def _dot(self: Tensor, other: Any) -> Tensor:
-    """NumPy's dot."""
-    return contraction.dot(self, other)
 
 
 def _copy(self: Tensor) -> Tensor:
@@ -164,18 +122,22 @@ def _array_namespace(self: Tensor, *, api_version: str | None = None) -> Any:
 
 def attach() -> None:
     """Give Tensor its operators and methods."""
-    for name, function in BINARY.items():
-        setattr(Tensor, f"__{name}__", _operator(function))
-        setattr(Tensor, f"__r{name}__", _operator(function, swapped=True))
-        setattr(Tensor, f"__i{name}__", _in_place(name, SYMBOLS[name]))
+    methods: dict[str, Any] = {}
+    for name, (symbol, function) in BINARY.items():
+        methods[f"__{name}__"] = _operator(function)
+        methods[f"__r{name}__"] = _operator(function, swapped=True)
+        methods[f"__i{name}__"] = _in_place(function, symbol)
     for name, function in COMPARISONS.items():
-        setattr(Tensor, f"__{name}__", _operator(function))
-    for name, function in UNARY.items():
-        setattr(Tensor, f"__{name}__", function)
-    Tensor.__hash__ = object.__hash__  # type: ignore[method-assign, assignment]
-    for name in ("sum", "mean", "max", "min", "prod", "all", "any", "argmax", "argmin"):
-        setattr(Tensor, name, _method(getattr(reducing, name)))
-    methods: dict[str, Any] = {
+        methods[f"__{name}__"] = _operator(function)
+    for name in ("sum", "mean", "max", "min", "prod", "all", "any", "argmax", "argmin",
+                 "std", "var"):  # fmt: skip
+        methods[name] = _method(getattr(reducing, name))
+    methods |= {
+        "__hash__": object.__hash__,
+        "__neg__": arithmetic.negative,
+        "__pos__": arithmetic.positive,
+        "__abs__": arithmetic.abs,
+        "__invert__": logic.bitwise_invert,
         "__getitem__": indexing.getitem,
         "__array_namespace__": _array_namespace,
         "at": property(indexing.At, doc="Functional writes: x.at[i].set(v), x.at[i].add(v)."),
@@ -188,16 +150,14 @@ def attach() -> None:
         "swapaxes": shaping.swapaxes,
         "flatten": _flatten,
         "ravel": _flatten,
-        "squeeze": _squeeze,
+        "squeeze": shaping.squeeze,
         "astype": _astype,
-        "clip": _clip,
-        "dot": _dot,
+        "clip": special.clip,
+        "dot": contraction.dot,
         "copy": _copy,
         "sort": _sort,
         "argsort": lambda self, axis=-1: reducing.argsort(self, axis=axis),
         "cumsum": _cumsum,
-        "std": _std(reducing.std),
-        "var": _std(reducing.var),
         "diagonal": lambda self, offset=0, axis1=0, axis2=1: shaping.diagonal(
             self, offset=offset, axis1=axis1, axis2=axis2
         ),
