@@ -138,15 +138,17 @@ def itself(x: Tensor) -> Tensor:
     """x, for functions that change nothing; of a variable, which may be assigned, its value now."""
     if not x.is_variable:
         return x
-    link: Tensor = bind(LINK, (x,), {})
-    return link
+    return bind(LINK, (x,), {})
 
 
-def bind(primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Any:
-    """Apply a gate to Tensors and arrays: its value now, or a node of the trace."""
+def bind(primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Tensor:
+    """Apply a gate to Tensors and arrays: its value now, or a node of the trace.
+
+    Gates with several outputs give a tuple of Tensors.
+    """
     context = CONTEXT.get()
     if context.trace is not None:
-        return context.trace.bind(primitive, inputs, params)
+        return context.trace.bind(primitive, inputs, params)  # type: ignore[no-any-return]
     values, nodes = [], []
     dependent = False
     for x in inputs:
@@ -165,9 +167,11 @@ def bind(primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Any:
     recorded = dependent and context.recording and primitive.differentiable
     if out.__class__ is tuple:
         if not recorded:
-            return tuple(constant(np.asarray(o)) for o in out)
+            return tuple(constant(np.asarray(o)) for o in out)  # type: ignore[return-value]
         parent = Node(primitive, tuple(nodes), params, out, None, caller(), context.scope)
-        return tuple(_item(parent, k, o, context) for k, o in enumerate(out))
+        return tuple(  # type: ignore[return-value]
+            _item(parent, k, o, context) for k, o in enumerate(out)
+        )
     result = constant(out if out.__class__ is ndarray else np.asarray(out))
     if recorded and out.dtype.char in FLOATS:
         node = Node(primitive, tuple(nodes), params, result._value, None, caller(), context.scope)
@@ -364,8 +368,7 @@ def astype(x: ArrayLike, dtype: Any, /, *, copy: bool = True, device: Any = None
     source = to_tensor(x)
     if source.dtype == target and not copy:
         return source
-    result: Tensor = bind(CAST, (source,), {"dtype": target})
-    return result
+    return bind(CAST, (source,), {"dtype": target})
 
 
 def asarray(
@@ -435,8 +438,7 @@ def stop_gradient(x: ArrayLike, /) -> Tensor:
     source = to_tensor(x)
     if CONTEXT.get().trace is None:
         return source.detach()
-    result: Tensor = bind(STOP_GRADIENT, (source,), {})
-    return result
+    return bind(STOP_GRADIENT, (source,), {})
 
 
 def broadcast_to(x: ArrayLike, /, shape: Shape) -> Tensor:
@@ -453,5 +455,4 @@ def broadcast_to(x: ArrayLike, /, shape: Shape) -> Tensor:
         return itself(source)
     if broadcast_shapes(source.shape, target) != target:
         raise ShapeError(f"cannot broadcast shape {source.shape} to {target}")
-    result: Tensor = bind(BROADCAST, (source,), {"map": broadcast_map(source.shape, target)})
-    return result
+    return bind(BROADCAST, (source,), {"map": broadcast_map(source.shape, target)})

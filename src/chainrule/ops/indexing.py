@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.context import context
-from ..core.indexmap import IndexMap, Position, along_map, gather_map
+from ..core.indexmap import IndexMap, Position, along_map, gather_map, slice_map
 from ..core.primitive import Array, LinearGate, Params
 from ..core.types import Shape, broadcast_shapes, normalize_axis
 from ..errors import AxisError, DTypeError, ShapeError, TraceError
 from .dispatch import astype, bind, broadcast_to, to_tensor
 from .logic import where
-from .shaping import permute_dims, reshape, slice_axes
+from .shaping import SLICE, permute_dims, reshape
 from .tensor import ArrayLike, Tensor, constant, program_line
 
 __all__ = [
@@ -116,8 +116,7 @@ def gather(x: ArrayLike, tables: Sequence[ArrayLike], axis: int = 0) -> Tensor:
         ) from None
     full = tuple(broadcast_to(t, shape) for t in indices)
     map = gather_map(x.shape, axis, len(full), shape)
-    result: Tensor = bind(GATHER, (x, *full), {"map": map})
-    return result
+    return bind(GATHER, (x, *full), {"map": map})
 
 
 def _table(index: ArrayLike, n: int, axis: int, shape: Shape) -> Tensor:
@@ -165,7 +164,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
         n = x.shape[axis]
         start, size, step, table = 0, n, 1, None
         if isinstance(part, slice):
-            start, stop, step = part.indices(n)
+            start, stop, step = _bounds(part, n)
             size = len(range(start, stop, step))
             start = start if size else 0
         elif isinstance(part, Table):
@@ -187,7 +186,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
             tables.append(table)
     result = x
     if tuple(sizes) != x.shape or any(s != 1 for s in steps):
-        result = slice_axes(x, tuple(starts), tuple(sizes), tuple(steps))
+        map = slice_map(x.shape, tuple(starts), tuple(sizes), tuple(steps))
+        result = bind(SLICE, (x,), {"map": map})
     result = reshape(result, tuple(shape))
     return _gather_axes(result, tables) if indexed else result
 
@@ -214,10 +214,8 @@ def _expand(x: Tensor, index: Any) -> list[Any]:
     """The index as a number, slice or Table for each axis, and None for new axes."""
     flat: list[Any] = []
     for part in index if isinstance(index, tuple) else (index,):
-        if part is None or part is Ellipsis:
+        if part is None or part is Ellipsis or isinstance(part, slice):
             flat.append(part)
-        elif isinstance(part, slice):
-            flat.append(_plain(part))
         elif isinstance(part, (bool, np.bool_)):
             flat.append(Table(np.zeros(int(part), np.int64), fresh=True))
         elif hasattr(part, "__index__") and not getattr(part, "shape", ()):
@@ -246,20 +244,15 @@ def _scalar_index(part: Any) -> Any:
         raise DTypeError(f"an index takes integers, slices and arrays of them: {error}") from None
 
 
-def _plain(part: slice) -> slice:
-    """A slice with its bounds as Python numbers."""
-    bounds = [None if b is None else _bound(b) for b in (part.start, part.stop, part.step)]
-    if bounds[2] == 0:
-        raise ShapeError("the step of a slice cannot be 0")
-    return slice(*bounds)
-
-
-def _bound(b: Any) -> int:
+def _bounds(part: slice, n: int) -> tuple[int, int, int]:
+    """start, stop and step of a slice along an axis of n."""
+    for bound in (part.start, part.stop, part.step):
+        if bound is not None and not hasattr(bound, "__index__"):
+            raise DTypeError(f"a slice takes integers, received {bound!r}")
     try:
-        result: int = b.__index__()
-    except AttributeError:
-        raise DTypeError(f"a slice takes integers, received {b!r}") from None
-    return result
+        return part.indices(n)
+    except ValueError:
+        raise ShapeError("the step of a slice cannot be 0") from None
 
 
 def _arrays(part: Any) -> list[Table]:
@@ -305,8 +298,7 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     x = broadcast_to(x, lines)
     indices = broadcast_to(indices, (*shape[:axis], indices.shape[axis], *shape[axis:]))
     table = _table(indices, x.shape[axis], axis, x.shape)
-    result: Tensor = bind(GATHER, (x, table), {"map": along_map(x.shape, axis, table.shape)})
-    return result
+    return bind(GATHER, (x, table), {"map": along_map(x.shape, axis, table.shape)})
 
 
 def repeat(x: ArrayLike, repeats: ArrayLike, /, *, axis: int | None = None) -> Tensor:
@@ -364,7 +356,7 @@ class Write:
         places = self._places()
         added = reshape(self._value(value, places.shape), (places.size,))
         flat = gather_map((self.x.size,), 0, 1, (places.size,))
-        total: Tensor = bind(SCATTER_ADD, (added, places.reshape(-1)), {"map": flat.T})
+        total = bind(SCATTER_ADD, (added, places.reshape(-1)), {"map": flat.T})
         return self.x + reshape(total, self.x.shape)
 
     def set(self, value: ArrayLike) -> Tensor:

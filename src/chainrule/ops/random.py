@@ -68,8 +68,7 @@ def bits(key: ArrayLike, shape: int | Shape = ()) -> Tensor:
         raise DTypeError(
             f"a key is a uint32 array of 2 words (cr.random.key(seed)), not {key.type}"
         )
-    result: Tensor = bind(BITS, (key,), {"shape": as_shape(shape)})
-    return result
+    return bind(BITS, (key,), {"shape": as_shape(shape)})
 
 
 def split(key: ArrayLike, count: int = 2) -> Tensor:
