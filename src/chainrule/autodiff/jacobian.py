@@ -10,7 +10,6 @@ import numpy as np
 from ..core.context import CONTEXT
 from ..core.types import ArrayType, Shape, size_of
 from ..errors import GradientError, ShapeError
-from ..ops.custom import Custom, CustomTensor
 from ..ops.dispatch import astype, to_tensor
 from ..ops.shaping import moveaxis, reshape, stack, unstack
 from ..ops.tensor import ArrayLike, Tensor, constant
@@ -142,20 +141,10 @@ class Jacobian:
         side = self._out if by_rows else self._in
         one_way = self._pull if by_rows else self._push
         units = np.eye(side.size, dtype=side.dtype).reshape(side.size, *side.shape)
-        if self._opaque:  # gates in plain NumPy are asked row by row
-            found = stack([one_way(constant(u)) for u in units])
-        else:
-            found = vmap(one_way)(constant(units))
+        found = vmap(one_way)(constant(units))
         if by_rows:
             return reshape(found, shape)
         return reshape(moveaxis(reshape(found, (n, m)), 0, 1), shape)
-
-    @property
-    def _opaque(self) -> bool:
-        return any(
-            isinstance(node.primitive, Custom) and not isinstance(node.primitive, CustomTensor)
-            for node in self._line.order
-        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         dense = np.asarray(self.todense()).reshape(self.shape)

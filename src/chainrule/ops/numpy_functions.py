@@ -11,6 +11,7 @@ from ..errors import MutationError, UnsupportedError
 from . import arithmetic, contraction, creation, indexing, logic, reducing, shaping, special
 from . import transcendental as transcendentals
 from .dispatch import asarray, astype, broadcast_to, itself, to_tensor
+from .operators import cumsum, diagonal, flatten, transpose
 from .tensor import Tensor
 
 ROOMS = (
@@ -25,21 +26,8 @@ ALIASES = {
 }  # fmt: skip
 
 
-def _transpose(x: Any, axes: Any = None) -> Tensor:
-    x = to_tensor(x)
-    return shaping.permute_dims(x, tuple(reversed(range(x.ndim))) if axes is None else axes)
-
-
-def _cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
-    return reducing.cumulative_sum(_flat(x) if axis is None else x, axis=axis or 0, dtype=dtype)
-
-
 def _cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
-    return reducing.cumulative_prod(_flat(x) if axis is None else x, axis=axis or 0, dtype=dtype)
-
-
-def _flat(x: Any) -> Tensor:
-    return shaping.reshape(x, (to_tensor(x).size,))
+    return reducing.cumulative_prod(flatten(x) if axis is None else x, axis=axis or 0, dtype=dtype)
 
 
 def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -68,12 +56,12 @@ def _allclose(a: Any, b: Any, **options: Any) -> bool:
 
 
 OWN: dict[str, Any] = {
-    "transpose": _transpose,
-    "cumsum": _cumsum,
+    "transpose": lambda x, axes=None: transpose(x, axes),
+    "cumsum": cumsum,
     "shape": lambda x: to_tensor(x).shape,
     "ndim": lambda x: to_tensor(x).ndim,
     "size": _size,
-    "ravel": _flat,
+    "ravel": flatten,
     "vstack": _join(0),
     "hstack": _join(1),
     "allclose": _allclose,
@@ -91,20 +79,18 @@ OWN: dict[str, Any] = {
     "copy": itself,
     "cumprod": _cumprod,
     "take": lambda x, indices, axis=None: indexing.take(
-        _flat(x) if axis is None else x, indices, axis=axis
+        flatten(x) if axis is None else x, indices, axis=axis
     ),
     "norm": _norm,
     "inner": lambda a, b: contraction.tensordot(a, b, axes=((-1,), (-1,))),
-    "vdot": lambda a, b: contraction.vecdot(_flat(a), _flat(b)),
+    "vdot": lambda a, b: contraction.vecdot(flatten(a), flatten(b)),
     "exp2": lambda x: arithmetic.pow(2.0, x),
     "flipud": lambda x: shaping.flip(x, axis=0),
     "fliplr": lambda x: shaping.flip(x, axis=1),
     "trace": lambda x, offset=0, axis1=0, axis2=1: reducing.sum(
-        shaping.diagonal(x, offset=offset, axis1=axis1, axis2=axis2), axis=-1
+        diagonal(x, offset, axis1, axis2), axis=-1
     ),
-    "diagonal": lambda x, offset=0, axis1=0, axis2=1: shaping.diagonal(
-        x, offset=offset, axis1=axis1, axis2=axis2
-    ),
+    "diagonal": diagonal,
     "split": lambda x, parts, axis=0: list(shaping.split(x, parts, axis=axis)),
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import MutationError, UnsupportedError
 from . import arithmetic, contraction, creation, indexing, logic, reducing, shaping, special
 from .dispatch import astype, itself, to_tensor
-from .tensor import Tensor
+from .tensor import ArrayLike, Tensor
 
 OPERANDS = (Tensor, np.ndarray, np.generic, bool, int, float)
 Function = Callable[..., Any]
@@ -81,21 +81,28 @@ def _reshape(self: Tensor, *shape: Any, copy: bool | None = None) -> Tensor:
     return shaping.reshape(self, tuple(sizes))
 
 
-def _transpose(self: Tensor, *axes: Any) -> Tensor:
+def transpose(x: ArrayLike, *axes: Any) -> Tensor:
     """The axes in another order (reversed by default)."""
-    order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
-    return shaping.permute_dims(self, order or tuple(reversed(range(self.ndim))))
+    x = to_tensor(x)
+    order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+    return shaping.permute_dims(x, order or tuple(reversed(range(x.ndim))))
 
 
-def _flatten(self: Tensor) -> Tensor:
+def flatten(x: ArrayLike) -> Tensor:
     """All entries in one axis."""
-    return shaping.reshape(self, (self.size,))
+    x = to_tensor(x)
+    return shaping.reshape(x, (x.size,))
 
 
-def _cumsum(self: Tensor, axis: int | None = None) -> Tensor:
+def cumsum(x: ArrayLike, axis: int | None = None, dtype: Any = None) -> Tensor:
     """Running sums along an axis (of all entries by default)."""
-    x = _flatten(self) if axis is None else self
-    return reducing.cumulative_sum(x, axis=axis or 0)
+    x = flatten(x) if axis is None else x
+    return reducing.cumulative_sum(x, axis=axis or 0, dtype=dtype)
+
+
+def diagonal(x: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """The diagonal of two axes, the first ones by default."""
+    return shaping.diagonal(x, offset=offset, axis1=axis1, axis2=axis2)
 
 
 def _astype(self: Tensor, dtype: Any, copy: bool = True) -> Tensor:
@@ -141,15 +148,15 @@ def attach() -> None:
         "__getitem__": indexing.getitem,
         "__array_namespace__": _array_namespace,
         "at": property(indexing.At, doc="Functional writes: x.at[i].set(v), x.at[i].add(v)."),
-        "T": property(lambda x: _transpose(x), doc="The axes in reverse order."),
+        "T": property(transpose, doc="The axes in reverse order."),
         "mT": property(shaping.matrix_transpose, doc="The last two axes swapped."),
         "real": property(_copy, doc="The Tensor itself."),
-        "flat": property(_flatten, doc="All entries in one axis."),
+        "flat": property(flatten, doc="All entries in one axis."),
         "reshape": _reshape,
-        "transpose": _transpose,
+        "transpose": transpose,
         "swapaxes": shaping.swapaxes,
-        "flatten": _flatten,
-        "ravel": _flatten,
+        "flatten": flatten,
+        "ravel": flatten,
         "squeeze": shaping.squeeze,
         "astype": _astype,
         "clip": special.clip,
@@ -157,10 +164,8 @@ def attach() -> None:
         "copy": _copy,
         "sort": _sort,
         "argsort": lambda self, axis=-1: reducing.argsort(self, axis=axis),
-        "cumsum": _cumsum,
-        "diagonal": lambda self, offset=0, axis1=0, axis2=1: shaping.diagonal(
-            self, offset=offset, axis1=axis1, axis2=axis2
-        ),
+        "cumsum": cumsum,
+        "diagonal": diagonal,
         "trace": lambda self, offset=0: contraction.trace(self, offset=offset),
         "round": arithmetic.round,
         "__round__": lambda self, ndigits=None: arithmetic.round(self),
