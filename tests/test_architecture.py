@@ -20,8 +20,8 @@ ROOT = PACKAGE.parent.parent
 # A room imports only rooms that stand before it. `namespace` and the package itself come after
 # the engine; the rooms below use the engine through its rooms.
 ROOMS = (
-    "errors", "core", "ops", "autodiff", "namespace", "nn", "optim", "data", "explain", "train",
-    "interop", "cli",
+    "errors", "core", "ops", "autodiff", "namespace", "files", "nn", "optim", "data", "explain",
+    "train", "interop", "cli",
 )  # fmt: skip
 
 # Imports of a later room, inside a function: (file, room it reaches).
@@ -29,6 +29,8 @@ LATER = {
     ("ops/tensor.py", "autodiff"): "Tensor.backward",
     ("ops/tensor.py", "explain"): "Tensor.show",
     ("ops/custom.py", "autodiff"): "TensorGate in forward mode is the transpose of its backward",
+    ("ops/control.py", "autodiff"): "derivatives of a gate with a graph inside are those of it",
+    ("ops/loop.py", "autodiff"): "derivatives of a gate with a graph inside are those of it",
     ("ops/operators.py", ""): "Tensor.__array_namespace__ is the package itself",
     ("train/run.py", ""): "the version of the package",
     ("cli/app.py", ""): "the version of the package",

@@ -15,6 +15,7 @@ from chainrule.ops.dispatch import bind
 from chainrule.ops.indexing import SCATTER_ADD
 from chainrule.ops.reducing import CUMSUM
 from chainrule.ops.shaping import FOLD
+from tests.ops.loops import LOOPS
 from tests.ops.samples import (
     OpCase,
     Sampler,
@@ -453,5 +454,5 @@ OTHERS = [
 ]  # fmt: skip
 
 CASES: list[OpCase] = [
-    *ELEMENTWISE, *MOVING, *INDEXING, *CONTRACTIONS, *SELECTING, *OTHERS,
+    *ELEMENTWISE, *MOVING, *INDEXING, *CONTRACTIONS, *SELECTING, *OTHERS, *LOOPS,
 ]  # fmt: skip

@@ -6,16 +6,17 @@ leading axis, by its kind's batching rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import optree
 
 from .. import ops
+from ..core.graph import Graph
 from ..core.node import Node
 from ..core.types import ArrayType, normalize_axis
 from ..errors import AxisError, ShapeError
-from ..ops.dispatch import bind, broadcast_to, to_tensor
+from ..ops.dispatch import broadcast_to, to_tensor
 from ..ops.shaping import moveaxis
 from ..ops.tensor import Tensor
 from ..ops.tracing import trace
@@ -82,13 +83,13 @@ def vmap(
         }
         for handle, node in graph.captured:
             values[node] = Batch(handle, False)
-        outputs, _ = graph.run(values, lambda node, operands: _apply(node, operands, n))
+        outputs, _ = graph.run(values, lambda node, operands: apply_batch(node, operands, n))
         return optree.tree_unflatten(result, [_place(o, n, out_axes) for o in outputs])
 
     return batched
 
 
-def _apply(node: Node, operands: list[Any], n: int) -> Batch:
+def apply_batch(node: Node, operands: list[Any], n: int) -> Batch:
     """A gate on operands some of which are batched."""
     pairs = [o if isinstance(o, Batch) else Batch(o, False) for o in operands]
     values = [p.value for p in pairs]
@@ -97,7 +98,7 @@ def _apply(node: Node, operands: list[Any], n: int) -> Batch:
     if node.name == "item":
         return Batch(values[0][params["index"]], pairs[0].batched)
     if not any(p.batched for p in pairs):
-        return Batch(bind(node.primitive, tuple(values), params), False)
+        return Batch(node.primitive.replay(ops, values, params), False)
     return Batch(node.primitive.batch(ops, n, values, [p.batched for p in pairs], params), True)
 
 
@@ -108,9 +109,23 @@ def _place(output: Any, n: int, out_axes: int | None) -> Tensor:
         if pair.batched:
             raise AxisError("out_axes=None for a result that differs between the examples")
         return x
-    if not pair.batched:
-        x = broadcast_to(x, (n, *x.shape))
+    x = full(pair, n)
     return moveaxis(x, 0, normalize_axis(out_axes, x.ndim, "out_axes"))
+
+
+def full(x: Any, n: int) -> Tensor:
+    """A value with the batch axis: repeated if it has none."""
+    pair = x if isinstance(x, Batch) else Batch(x, False)
+    value = to_tensor(pair.value)
+    return value if pair.batched else broadcast_to(value, (n, *value.shape))
+
+
+def replay_batch(graph: Graph, inputs: Sequence[Any], batched: Sequence[bool], n: int
+                 ) -> list[Tensor]:  # fmt: skip
+    """The outputs of a closed graph on inputs some of which are batched; all outputs are."""
+    leaves = {node: Batch(x, b) for node, x, b in zip(graph.inputs, inputs, batched, strict=True)}
+    outputs, _ = graph.run(leaves, lambda node, operands: apply_batch(node, operands, n))
+    return [full(o, n) for o in outputs]
 
 
 def _spread_axes(in_axes: Any, args: tuple[Any, ...]) -> list[Any]:

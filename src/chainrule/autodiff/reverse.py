@@ -18,7 +18,7 @@ from .. import ops
 from ..core import bare
 from ..core.context import CONTEXT, context
 from ..core.node import Node, topological
-from ..core.primitive import ITEM, LINK
+from ..core.primitive import ITEM, LINK, Params
 from ..core.types import FLOATS, TupleType
 from ..errors import DTypeError, GradientError, ShapeError, TraceError
 from ..ops.dispatch import bind, to_tensor
@@ -26,6 +26,8 @@ from ..ops.tensor import ArrayLike, Parameter, Tensor, as_array, constant, leake
 from .containers import flatten, select, unflatten
 
 Function = Callable[..., Any]
+Handles = Callable[[Node], tuple[list[Any], Any]]
+"""The inputs and the output of a node, as rules see them."""
 ndarray = np.ndarray
 
 
@@ -45,14 +47,14 @@ def pull_back(
     xp: Any,
     visit: Callable[[Node, Any, Any], None],
     active: set[Node] | None = None,
-    handles: bool = False,
+    handles: Handles | None = None,
 ) -> None:
     """upstream × local through every node of `order`, last first.
 
     `table` holds the upstream gradients to begin with. visit(node, handle, gradient) is called
     for each node with a Tensor that is still held, when its gradient is complete; after that it is
     forgotten. `active` are the nodes through which gradients flow (None: all). With `handles`,
-    rules see Tensors of the graph, so that the gradient depends on them; else bare arrays.
+    rules see the Tensors it gives, so that the gradient depends on them; else bare arrays.
     """
     get, take = table.get, table.pop
     for node in reversed(order):
@@ -74,22 +76,20 @@ def pull_back(
             k = node.params["index"]  # type: ignore[index]
             parts[k] = u if parts[k] is None else parts[k] + u
             continue
-        if u.__class__ is list:  # a gate with several outputs: those without a gradient get 0
-            u = [
-                np.zeros(t.shape, t.dtype) if part is None else part
-                for part, t in zip(u, node.type.items, strict=True)  # type: ignore[attr-defined]
-            ]
-        if handles:
-            operands, out = handles_of(node)
+        if handles is not None:
+            operands, out = handles(node)
         else:
             operands, out = [x.data if x.__class__ is Node else x for x in inputs], node.data
-        params = node.params
-        joint = primitive.pull_all(xp, u, out, operands, params) if primitive.joint else None  # type: ignore[arg-type]
+        params: Params = node.params  # type: ignore[assignment]
+        joint: Any = None
+        if primitive.joint:
+            wanted = [x.__class__ is Node and (active is None or x in active) for x in inputs]
+            joint = primitive.pull_all(xp, u, out, operands, params, wanted)
         for i, x in enumerate(inputs):
             if x.__class__ is not Node or (active is not None and x not in active):
                 continue
             if joint is None:
-                g = primitive.local(i, xp, out, operands, params).pull(xp, u)  # type: ignore[arg-type]
+                g = primitive.local(i, xp, out, operands, params).pull(xp, u)
             else:
                 g = joint[i]
             if g is not None:
@@ -126,8 +126,11 @@ def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
         )
     trace = CONTEXT.get().trace
     recorded = trace is not None
-    if trace is not None and trace.pure:
-        raise TraceError("backward inside vmap would leave gradients outside: use cr.grad there")
+    if trace is not None and (trace.pure or trace.nested):
+        place = "vmap" if trace.pure else "the function of scan, cond or remat"
+        raise TraceError(
+            f"backward inside {place} would leave gradients outside: use cr.grad there"
+        )
     if y._value is None and not recorded:
         raise leaked("backward()")
     u = _upstream(y, gradient)
@@ -148,7 +151,13 @@ def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
 
     with np.errstate(all="ignore"):  # infinite partials are met with strong zeros, not warnings
         xp = ops if recorded else bare.xp
-        pull_back(order, {node: u if recorded else u._value}, xp, visit, handles=recorded)
+        pull_back(
+            order,
+            {node: u if recorded else u._value},
+            xp,
+            visit,
+            handles=handles_of if recorded else None,
+        )
         for n in list(left):  # in the graph, but nothing came back: the gradient is 0
             handle = n.handle() if n.handle is not None else None
             if handle is not None:
@@ -236,19 +245,20 @@ class Linearized:
         dependent = any(v._node is not None for v in vectors)
         return ops if now.recording and (self.differentiable or dependent) else bare.xp
 
-    def pull(self, upstreams: Sequence[Tensor]) -> list[Tensor]:
-        """The gradient by each input, for an upstream gradient at each output."""
-        xp = self.namespace(upstreams)
+    def pull(self, upstreams: Sequence[Any]) -> list[Tensor]:
+        """The gradient by each input, for an upstream gradient (or None) at each output."""
+        given = [None if u is None else to_tensor(u) for u in upstreams]
+        xp = self.namespace(u for u in given if u is not None)
         table: dict[Node, Any] = {}
-        for o, u in zip(self.outputs, upstreams, strict=True):
-            if o._node is not None:
+        for o, u in zip(self.outputs, given, strict=True):
+            if o._node is not None and u is not None:
                 v = u if xp is ops else u._value
                 table[o._node] = table[o._node] + v if o._node in table else v
         found: dict[Node, Any] = {}
         with np.errstate(all="ignore"):
             pull_back(
                 self.order, table, xp, lambda n, _, g: found.__setitem__(n, g), self.active,
-                self.differentiable,
+                handles_of if self.differentiable else None,
             )  # fmt: skip
         return [
             self._result(found.get(n), x) for n, x in zip(self.wanted, self.inputs, strict=True)
@@ -261,7 +271,7 @@ class Linearized:
         for n, t in zip(self.wanted, tangents, strict=True):
             table[n] = t if xp is ops else t._value
         with np.errstate(all="ignore"):
-            push_forward(self.order, table, xp, self.differentiable)
+            push_forward(self.order, table, xp, handles_of if self.differentiable else None)
         return [
             self._result(table.get(o._node) if o._node is not None else None, o)
             for o in self.outputs
@@ -275,7 +285,7 @@ class Linearized:
 
 
 def push_forward(
-    order: Sequence[Node], table: dict[Node, Any], xp: Any, handles: bool = False
+    order: Sequence[Node], table: dict[Node, Any], xp: Any, handles: Handles | None = None
 ) -> None:
     """local × tangent through every node of `order`; the tangent of each node goes into `table`."""
     for node in order:
@@ -284,24 +294,26 @@ def push_forward(
             continue
         inputs = node.inputs
         if primitive is ITEM:
-            if inputs[0] in table:
-                table[node] = table[inputs[0]][node.params["index"]]  # type: ignore[index]
+            parts = table.get(inputs[0])
+            if parts is not None and parts[node.params["index"]] is not None:  # type: ignore[index]
+                table[node] = parts[node.params["index"]]  # type: ignore[index]
             continue
-        if not any(x in table for x in inputs if x.__class__ is Node):
+        tangents = [table.get(x) if x.__class__ is Node else None for x in inputs]
+        if all(t is None for t in tangents):
             continue
-        if handles:
-            operands, out = handles_of(node)
+        if handles is not None:
+            operands, out = handles(node)
         else:
             operands, out = [x.data if x.__class__ is Node else x for x in inputs], node.data
-        total = None
-        for i, x in enumerate(inputs):
-            if x.__class__ is Node and x in table:
-                t = primitive.local(i, xp, out, operands, node.params).push(xp, table[x])  # type: ignore[arg-type]
-                if isinstance(t, tuple):
-                    t = t if total is None else tuple(a + b for a, b in zip(total, t, strict=True))
-                    total = t
-                elif t is not None:
-                    total = t if total is None else total + t
+        params: Params = node.params  # type: ignore[assignment]
+        total: Any = None
+        if primitive.joint:
+            total = primitive.push_all(xp, tangents, out, operands, params)
+        else:
+            for i, tangent in enumerate(tangents):
+                if tangent is not None:
+                    t = primitive.local(i, xp, out, operands, params).push(xp, tangent)
+                    total = t if total is None else total if t is None else total + t
         if total is not None:
             table[node] = total
 

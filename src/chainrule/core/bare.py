@@ -37,7 +37,7 @@ xp = SimpleNamespace(
         name: getattr(np, name)
         for name in (
             "cos", "cosh", "equal", "exp", "floor_divide", "isnan", "log", "logical_not",
-            "logical_or", "not_equal", "ones_like", "sign", "sin", "sinh", "sqrt", "where",
+            "logical_or", "not_equal", "ones_like", "sign", "sin", "sinh", "sqrt", "stack", "where",
         )
     },
 )  # fmt: skip

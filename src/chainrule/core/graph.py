@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import GraphError
 from .node import Node, topological
-from .primitive import Elementwise, LinearGate
+from .primitive import ITEM, Elementwise, LinearGate
 from .types import ArrayType, TupleType
 
 
@@ -50,6 +50,12 @@ class Graph:
         leaves = [n for n in order if n.primitive is None and n not in known]
         captured = [*captured, *((n.handle() if n.handle else None, n) for n in leaves)]
         nodes = [n for n in order if n.primitive is not None and n not in known]
+        used: dict[Node, set[int]] = {}
+        for n in nodes:
+            if n.primitive is ITEM:
+                used.setdefault(n.inputs[0], set()).add(n.params["index"])  # type: ignore[index]
+        for n, places in used.items():
+            n.params = n.primitive.needed(n.params or {}, frozenset(places))  # type: ignore[union-attr]
         return cls(list(inputs), nodes, list(outputs), captured, list(assignments))
 
     def __iter__(self) -> Iterator[Node]:
@@ -121,6 +127,8 @@ class Graph:
                 raise GraphError(f"{node!r} stands twice")
             known.add(node)
             self._verify_types(node)
+            for body in node.primitive.bodies(node.params or {}):
+                body.verify()
         for out in (*self.outputs, *(v for _, v in self.assignments)):
             if isinstance(out, Node) and out not in known:
                 raise GraphError(f"output {out!r} is not computed by the graph")
@@ -173,8 +181,13 @@ class Graph:
             details = node.primitive.describe(node.params or {})
             call = f"{node.name}({', '.join(map(operand, node.inputs))})"
             where = Path(node.line).name
-            text = f"  {names[node]}: {node.type} = {call}" + (f"  [{details}]" if details else "")
+            kind: Any = node.type
+            if isinstance(kind, TupleType) and len(kind.items) > 4:  # a loop lists all it has inside
+                kind = f"{len(kind.items)} arrays"
+            text = f"  {names[node]}: {kind} = {call}" + (f"  [{details}]" if details else "")
             lines.append(f"{text:<72}  # {where}" if where else text)
+            for body in node.primitive.bodies(node.params or {}):
+                lines += ["    " + line for line in str(body).splitlines()]
         for handle, value in self.assignments:
             lines.append(f"  {getattr(handle, 'name', '') or 'variable'} := {operand(value)}")
         lines.append("  return " + ", ".join(map(operand, self.outputs)))

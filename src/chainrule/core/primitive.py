@@ -34,7 +34,8 @@ class Primitive:
     analytic: ClassVar[bool] = False
     """Whether forward, on complex numbers, is the analytic continuation (for complex steps)."""
     joint: ClassVar[bool] = False
-    """Whether `pull_all` gives the gradients by all inputs at once."""
+    """Whether `pull_all` and `push_all` answer for all inputs at once (always so for a gate with
+    several outputs)."""
     dual: Primitive
 
     def forward(self, *inputs: Any, **params: Any) -> Any:
@@ -54,10 +55,42 @@ class Primitive:
             "the partial derivatives of the output by input i, as one of the forms in core/local.py"
         )
 
-    def pull_all(self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any],
-                 params: Params) -> list[Any]:  # fmt: skip
-        """upstream × local for every input (`joint` primitives only)."""
+    def pull_all(self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params,
+                 wanted: Sequence[bool]) -> Sequence[Any]:  # fmt: skip
+        """upstream × local for every wanted input (`joint` primitives only).
+
+        With several outputs `upstream` is a list, None where nothing came back.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define pull_all(…)")
+
+    def push_all(self, xp: Any, tangents: Sequence[Any], out: Any, inputs: Sequence[Any],
+                 params: Params) -> Any:  # fmt: skip
+        """Σ local × tangent over the inputs (`joint` primitives only).
+
+        `tangents` has None for an input that does not move; so may the result, an output each.
+        """
+        total: Any = None
+        for i, tangent in enumerate(tangents):
+            if tangent is not None:
+                moved = self.local(i, xp, out, inputs, params).push(xp, tangent)
+                if total is not None and isinstance(moved, tuple):
+                    moved = tuple(a + b for a, b in zip(total, moved, strict=True))
+                elif total is not None:
+                    moved = total + moved
+                total = moved
+        return total
+
+    def replay(self, xp: Any, inputs: Sequence[Any], params: Params) -> Any:
+        """The gate once more, in the present context."""
+        return xp.apply(self, tuple(inputs), params)
+
+    def bodies(self, params: Params) -> Sequence[Any]:
+        """The graphs inside the gate (of a loop, a branch)."""
+        return ()
+
+    def needed(self, params: Params, used: frozenset[int]) -> Params:
+        """The parameters once it is known which of several outputs are used."""
+        return params
 
     def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
               params: Params) -> Any:  # fmt: skip

@@ -272,10 +272,13 @@ def _local(node: Node, i: int, form: Any, operands: Sequence[Any], other: str) -
     return f"backward of {node.name}" if form is None else numbers_of(form, node, i, other)
 
 
-def _pull(node: Node, operands: Sequence[Any], upstream: Any) -> list[Any]:
+def _pull(node: Node, operands: Sequence[Any], upstream: Any) -> Sequence[Any]:
     """upstream × local for all inputs at once, of the gates that answer so."""
     assert node.primitive is not None
-    return node.primitive.pull_all(bare.xp, upstream, node.data, operands, node.params or {})
+    wanted = [isinstance(x, Node) for x in node.inputs]
+    return node.primitive.pull_all(
+        bare.xp, upstream, node.data, operands, node.params or {}, wanted
+    )
 
 
 def _view(value: Any) -> Any:

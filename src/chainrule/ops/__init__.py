@@ -3,6 +3,7 @@
 from . import (
     arithmetic,
     contraction,
+    control,
     creation,
     custom,
     indexing,
@@ -18,6 +19,7 @@ from . import (
 )  # fmt: skip
 from .arithmetic import *
 from .contraction import *
+from .control import *
 from .creation import *
 from .custom import *
 from .dispatch import astype, broadcast_to, elementwise, stop_gradient
@@ -36,6 +38,7 @@ __all__ = [
 ]  # fmt: skip
 __all__ += arithmetic.__all__
 __all__ += contraction.__all__
+__all__ += control.__all__
 __all__ += creation.__all__
 __all__ += custom.__all__
 __all__ += indexing.__all__

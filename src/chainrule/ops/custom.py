@@ -104,15 +104,14 @@ class Custom(Primitive):
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
         return Opaque(self, i, out, inputs)
 
-    def pull_all(
-        self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params
-    ) -> list[Any]:
+    def pull_all(self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params,
+                 wanted: Sequence[bool] = ()) -> Sequence[Any]:  # fmt: skip
+        ups = filled(upstream, out)
         if xp.apply is bind:
-            ups = tuple(upstream) if isinstance(upstream, (tuple, list)) else (upstream,)
-            return list(bind(Derived(self), (*ups, *inputs), {"count": len(ups), "index": None}))
+            return bind(Derived(self), (*ups, *inputs), {"count": len(ups), "index": None})  # type: ignore[no-any-return]
         return [
             None if g is None else np.asarray(g, x.dtype)
-            for g, x in zip(self.gradients(upstream, inputs), inputs, strict=True)
+            for g, x in zip(self.gradients(ups, inputs), inputs, strict=True)
         ]
 
     def only_first(self) -> str:
@@ -165,6 +164,15 @@ class Custom(Primitive):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.gate,))
+
+
+def filled(upstream: Any, out: Any) -> tuple[Any, ...]:
+    """The upstream gradient of each output: 0 where nothing came back."""
+    if not isinstance(upstream, (tuple, list)):
+        return (upstream,)
+    return tuple(
+        np.zeros(o.shape, o.dtype) if u is None else u for u, o in zip(upstream, out, strict=True)
+    )
 
 
 def read_only(x: Array) -> Array:
@@ -238,9 +246,8 @@ class Derived(Primitive):
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
         raise GradientError(self.custom.only_first())
 
-    def pull_all(
-        self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params
-    ) -> list[Any]:
+    def pull_all(self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params,
+                 wanted: Sequence[bool] = ()) -> Sequence[Any]:  # fmt: skip
         raise GradientError(self.custom.only_first())
 
     def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
@@ -303,12 +310,11 @@ class CustomTensor(Custom):
             return tuple(self._array(o) for o in out)
         return self._array(out)
 
-    def pull_all(
-        self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params
-    ) -> list[Any]:
+    def pull_all(self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params,
+                 wanted: Sequence[bool] = ()) -> Sequence[Any]:  # fmt: skip
         tensors = [x if isinstance(x, Tensor) else constant(np.asarray(x)) for x in inputs]
         outs = out if isinstance(out, tuple) else (out,)
-        ups = upstream if isinstance(upstream, (tuple, list)) else (upstream,)
+        ups: Sequence[Any] = filled(upstream, out)
         bare = not any(isinstance(x, Tensor) for x in (*ups, *inputs))
         ups = [to_tensor(u) for u in ups]
         whole: Any = tuple(to_tensor(o) for o in outs)

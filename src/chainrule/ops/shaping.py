@@ -19,6 +19,7 @@ from ..core.primitive import Array, LinearGate, Params, Primitive
 from ..core.types import (
     ArrayType,
     Shape,
+    TupleType,
     as_shape,
     as_tuple,
     broadcast_shapes,
@@ -391,9 +392,45 @@ def stack(arrays: Sequence[ArrayLike], /, *, axis: int = 0) -> Tensor:
                   axis=normalize_axis(axis, tensors[0].ndim + 1))  # fmt: skip
 
 
+class Unstack(Primitive):
+    """The slices along an axis: a gate with several outputs, so that they share one gradient."""
+
+    name = "unstack"
+    joint = True
+    analytic = True
+
+    def forward(self, x: Array, *, axis: int) -> tuple[Array, ...]:
+        moved = x if axis == 0 else np.moveaxis(x, axis, 0)
+        return tuple(moved) if x.ndim > 1 else tuple(map(np.asarray, moved))
+
+    def type(self, *types: ArrayType, **params: Any) -> TupleType:
+        shape, axis = types[0].shape, params["axis"]
+        item = ArrayType((*shape[:axis], *shape[axis + 1 :]), types[0].dtype)
+        return TupleType((item,) * shape[axis])
+
+    def pull_all(self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params,
+                 wanted: Sequence[bool]) -> Sequence[Any]:  # fmt: skip
+        parts = [np.zeros(o.shape, o.dtype) if u is None else u
+                 for u, o in zip(upstream, out, strict=True)]  # fmt: skip
+        return (xp.stack(parts, axis=params["axis"]),)
+
+    def push_all(self, xp: Any, tangents: Sequence[Any], out: Any, inputs: Sequence[Any],
+                 params: Params) -> Any:  # fmt: skip
+        return xp.apply(self, tuple(tangents), params)
+
+    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
+              params: Params) -> Any:  # fmt: skip
+        return xp.apply(self, tuple(inputs), {"axis": params["axis"] + 1})
+
+
+UNSTACK = Unstack()
+
+
 def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     """The slices along an axis, as a tuple."""
-    return tuple(moveaxis(x, axis, 0))
+    x = to_tensor(x)
+    axis = normalize_axis(axis, x.ndim)
+    return tuple(bind(UNSTACK, (x,), {"axis": axis})) if x.shape[axis] else ()
 
 
 def split(x: ArrayLike, parts: int | Sequence[int], /, *, axis: int = 0) -> tuple[Tensor, ...]:

@@ -26,11 +26,12 @@ from .tensor import ArrayLike, Tensor
 class Trace:
     """The nodes being recorded, the Tensors captured from outside, the assignments made.
 
-    In a `pure` trace nothing outside may change: no `assign`, no `backward`.
+    In a `pure` trace nothing outside may change: no `assign`, no `backward`. A `nested` trace is
+    that of the body of a gate, which takes assignments along, but no `backward`.
     """
 
-    def __init__(self, pure: bool = False) -> None:
-        self.pure = pure
+    def __init__(self, pure: bool = False, nested: bool = False) -> None:
+        self.pure, self.nested = pure, nested
         self.own: set[Node] = set()
         self.captured: dict[Any, tuple[Tensor, Node]] = {}
         self.assigned: dict[Tensor, Any] = {}
