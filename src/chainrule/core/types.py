@@ -142,8 +142,12 @@ def normalize_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, 
     """The axes meant by None (all), a number or a tuple, counted from the front and sorted."""
     if axis is None:
         return tuple(range(ndim))
-    axes = as_tuple(axis)
-    result = tuple(sorted(normalize_axis(a, ndim) for a in axes))
-    if len(set(result)) != len(result):
-        raise AxisError(f"axis {axes} names an axis twice")
-    return result
+    return tuple(sorted(ordered_axes(axis, ndim)))
+
+
+def ordered_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes meant by a number or a tuple, counted from the front; each may stand once."""
+    axes = tuple(normalize_axis(a, ndim) for a in as_tuple(axis))
+    if len(set(axes)) != len(axes):
+        raise AxisError(f"axis {as_tuple(axis)} names an axis twice")
+    return axes

@@ -16,8 +16,8 @@ import numpy as np
 
 from ..core.local import Contraction, Local
 from ..core.primitive import Array, Params, Primitive
-from ..core.types import ArrayType, Shape, as_tuple, normalize_axis, size_of
-from ..errors import AxisError, DTypeError, ShapeError
+from ..core.types import ArrayType, Shape, ordered_axes, size_of
+from ..errors import DTypeError, ShapeError
 from .arithmetic import abs as abs_
 from .dispatch import bind, broadcast_to, to_tensor, together
 from .reducing import max as max_
@@ -401,12 +401,9 @@ def tensordot(x1: ArrayLike, x2: ArrayLike, /, *, axes: Any = 2) -> Tensor:
         axes = (tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes)))
     if not isinstance(axes, (tuple, list)) or len(axes) != 2:
         raise DTypeError(f"axes is a number or a pair of tuples of axes, received {axes!r:.60}")
-    first = tuple(normalize_axis(a, x.ndim) for a in as_tuple(axes[0]))
-    second = tuple(normalize_axis(a, y.ndim) for a in as_tuple(axes[1]))
+    first, second = ordered_axes(axes[0], x.ndim), ordered_axes(axes[1], y.ndim)
     if len(first) != len(second):
         raise ShapeError(f"axes {axes} must name as many axes of x1 as of x2")
-    if len(set(first)) < len(first) or len(set(second)) < len(second):
-        raise AxisError(f"axes {axes} names an axis twice")
     a_names, b_names = list(LETTERS[: x.ndim]), list(LETTERS[x.ndim : x.ndim + y.ndim])
     for a, b in zip(first, second, strict=True):
         if x.shape[a] != y.shape[b]:

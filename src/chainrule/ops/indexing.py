@@ -153,20 +153,19 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index] as NumPy has it: numbers, slices, None, …, integer and boolean arrays."""
     parts = _expand(x, index)
     indexed = any(isinstance(p, Table) for p in parts)
-    starts, sizes, steps, shape = [], [], [], []
-    tables: list[Any] = []  # for each axis of the sliced x: an index array or None
-    axis = 0
+    ranges: list[range] = []  # for each axis of x: the entries that are taken
+    shape: list[int] = []
+    tables: list[Any] = []  # for each axis of this shape: an index array or None
     for part in parts:
         if part is None or (isinstance(part, Table) and part.fresh):
             shape.append(1)
             tables.append(part and part.values)
             continue
+        axis = len(ranges)
         n = x.shape[axis]
-        start, size, step, table = 0, n, 1, None
+        taken, table = range(n), None
         if isinstance(part, slice):
-            start, stop, step = _bounds(part, n)
-            size = len(range(start, stop, step))
-            start = start if size else 0
+            taken = _range(part, n)
         elif isinstance(part, Table):
             if part.mask_size not in (None, 0, n):  # an empty mask fits any axis, as in NumPy
                 raise AxisError(
@@ -176,18 +175,17 @@ def getitem(x: Tensor, index: Any) -> Tensor:
         elif indexed:  # beside arrays, numbers count as arrays, as in NumPy
             table = np.asarray(_number(part, n, axis, x.shape))
         else:
-            start, size = _number(part, n, axis, x.shape), 1
-        starts.append(start)
-        sizes.append(size)
-        steps.append(step)
-        axis += 1
+            start = _number(part, n, axis, x.shape)
+            taken = range(start, start + 1)
+        ranges.append(taken)
         if indexed or isinstance(part, slice):
-            shape.append(size)
+            shape.append(len(taken))
             tables.append(table)
     result = x
-    if tuple(sizes) != x.shape or any(s != 1 for s in steps):
-        map = slice_map(x.shape, tuple(starts), tuple(sizes), tuple(steps))
-        result = bind(SLICE, (x,), {"map": map})
+    if ranges != [range(n) for n in x.shape]:
+        starts = tuple(r.start if r else 0 for r in ranges)
+        sizes, steps = tuple(map(len, ranges)), tuple(r.step for r in ranges)
+        result = bind(SLICE, (x,), {"map": slice_map(x.shape, starts, sizes, steps)})
     result = reshape(result, tuple(shape))
     return _gather_axes(result, tables) if indexed else result
 
@@ -244,13 +242,13 @@ def _scalar_index(part: Any) -> Any:
         raise DTypeError(f"an index takes integers, slices and arrays of them: {error}") from None
 
 
-def _bounds(part: slice, n: int) -> tuple[int, int, int]:
-    """start, stop and step of a slice along an axis of n."""
+def _range(part: slice, n: int) -> range:
+    """The entries of an axis of n that a slice takes."""
     for bound in (part.start, part.stop, part.step):
         if bound is not None and not hasattr(bound, "__index__"):
             raise DTypeError(f"a slice takes integers, received {bound!r}")
     try:
-        return part.indices(n)
+        return range(n)[part]
     except ValueError:
         raise ShapeError("the step of a slice cannot be 0") from None
 
@@ -348,25 +346,26 @@ class Write:
             result: Array = getitem(count, self.index)._value
         return result
 
-    def _value(self, value: ArrayLike, shape: Shape) -> Tensor:
-        return broadcast_to(astype(to_tensor(value), self.x.dtype, copy=False), shape)
+    def _entries(self, value: ArrayLike) -> tuple[Array, Tensor]:
+        """The places and the entry of `value` for each, both flat."""
+        places = self._places()
+        entries = broadcast_to(astype(value, self.x.dtype, copy=False), places.shape)
+        return places.reshape(-1), reshape(entries, (places.size,))
 
     def add(self, value: ArrayLike) -> Tensor:
         """x with `value` added at the places; a place named twice gets both."""
-        places = self._places()
-        added = reshape(self._value(value, places.shape), (places.size,))
-        flat = gather_map((self.x.size,), 0, 1, (places.size,))
-        total = bind(SCATTER_ADD, (added, places.reshape(-1)), {"map": flat.T})
+        places, added = self._entries(value)
+        flat = gather_map((self.x.size,), 0, 1, places.shape)
+        total = bind(SCATTER_ADD, (added, places), {"map": flat.T})
         return self.x + reshape(total, self.x.shape)
 
     def set(self, value: ArrayLike) -> Tensor:
         """x with `value` at the places; of a place named twice the last one counts."""
-        places = self._places()
-        new = reshape(self._value(value, places.shape), (places.size,))
+        places, new = self._entries(value)
         if not places.size:
             return self.x
         last = np.full(self.x.size, -1)
-        last[places.reshape(-1)] = np.arange(places.size)
+        last[places] = np.arange(places.size)
         last = last.reshape(self.x.shape)
         return where(last >= 0, gather(new, [np.maximum(last, 0)]), self.x)
 

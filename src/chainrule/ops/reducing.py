@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,11 +38,9 @@ def _ones(shape: Shape, axes: Sequence[int]) -> Shape:
 
 
 @lru_cache(maxsize=4096)
-def _sum_map(shape: Shape, axis: Axis, keepdims: bool) -> IndexMap | None:
-    """The map of a sum; None if there is nothing to sum."""
+def _sum_map(shape: Shape, axis: Axis, keepdims: bool) -> IndexMap:
+    """The map of a sum."""
     axes = normalize_axes(axis, len(shape))
-    if not axes:
-        return None
     if keepdims:
         return broadcast_map(_ones(shape, axes), shape).T
     rest = tuple(k for k in range(len(shape)) if k not in axes)
@@ -51,10 +49,12 @@ def _sum_map(shape: Shape, axis: Axis, keepdims: bool) -> IndexMap | None:
 
 def _summable(x: ArrayLike, dtype: Any = None) -> Tensor:
     """x in the dtype it is added up in: small integers and bools go to 64 bits."""
-    x = to_tensor(x)
+    terms = to_tensor(x)
     if dtype is None:
-        dtype = {"f": x.dtype, "u": np.uint64}.get(x.dtype.kind, np.int64)
-    return astype(x, dtype, copy=False)
+        if terms.dtype.char in FLOATS:
+            return terms
+        dtype = np.uint64 if terms.dtype.kind == "u" else np.int64
+    return astype(terms, dtype, copy=False)
 
 
 def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
@@ -66,9 +66,7 @@ def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool
     """
     terms = _summable(x, dtype)
     map = _sum_map(terms.shape, tuple(axis) if isinstance(axis, list) else axis, keepdims)
-    if map is None:
-        return terms
-    return bind(SUM, (terms,), {"map": map})
+    return bind(SUM, (terms,), {"map": map}) if map.summed else terms
 
 
 def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -108,11 +106,10 @@ def std(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims
 class Extreme(Reducing):
     """max or min along `axes`: the gradient goes to the chosen entries; ties share it equally."""
 
-    reduce: Any
+    reduce: ClassVar[Callable[..., Array]]
 
     def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
-        result: Array = self.reduce(x, axis=axes)
-        return result
+        return self.reduce(x, axis=axes)
 
     def type(self, *types: ArrayType, **params: Any) -> ArrayType:
         return types[0]._replace(shape=_without(types[0].shape, params["axes"]))
@@ -121,12 +118,9 @@ class Extreme(Reducing):
         x, axes = inputs[0], params["axes"]
         best = out.reshape(_ones(x.shape, axes))
         chosen = xp.logical_or(xp.equal(x, best), xp.isnan(x)).astype(out.dtype)
-        spread = _sum_map(x.shape, axes, True)
-        count = xp.apply(SUM, (chosen,), {"map": spread})
-        share = chosen / count
+        count = xp.apply(SUM, (chosen,), {"map": _sum_map(x.shape, axes, True)})
         total = _sum_map(x.shape, axes, False)
-        assert total is not None  # an extreme is taken along some axis
-        return Product(Linear(SUM, total), Diagonal(share))
+        return Product(Linear(SUM, total), Diagonal(chosen / count))
 
 
 class Max(Extreme):
@@ -143,11 +137,10 @@ class ArgExtreme(Reducing):
     """The index of the first largest or smallest entry along one axis."""
 
     differentiable = False
-    find: Any
+    find: ClassVar[Callable[..., Any]]
 
-    def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
-        result: Array = self.find(x, axes[0])
-        return result
+    def forward(self, x: Array, *, axes: tuple[int, ...]) -> Any:
+        return self.find(x, axes[0])
 
     def type(self, *types: ArrayType, **params: Any) -> ArrayType:
         return ArrayType(_without(types[0].shape, params["axes"]), int64)

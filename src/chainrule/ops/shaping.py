@@ -25,6 +25,7 @@ from ..core.types import (
     broadcast_shapes,
     normalize_axes,
     normalize_axis,
+    ordered_axes,
     size_of,
 )  # fmt: skip
 from ..errors import AxisError, DTypeError, ShapeError
@@ -212,12 +213,9 @@ def swapaxes(x: ArrayLike, axis1: int, axis2: int, /) -> Tensor:
 def moveaxis(x: ArrayLike, source: Any, destination: Any, /) -> Tensor:
     """Axes moved from `source` to `destination`; the others keep their order."""
     x = to_tensor(x)
-    sources = [normalize_axis(a, x.ndim) for a in as_tuple(source)]
-    targets = [normalize_axis(a, x.ndim) for a in as_tuple(destination)]
+    sources, targets = ordered_axes(source, x.ndim), ordered_axes(destination, x.ndim)
     if len(sources) != len(targets):
         raise AxisError(f"source {source} and destination {destination} differ in length")
-    if len(set(sources)) < len(sources) or len(set(targets)) < len(targets):
-        raise AxisError(f"source {source} or destination {destination} names an axis twice")
     order = [a for a in range(x.ndim) if a not in sources]
     for target, origin in sorted(zip(targets, sources, strict=True)):
         order.insert(target, origin)
@@ -344,8 +342,8 @@ def windows(
     """
     x = to_tensor(x)
     sizes = as_tuple(size)
-    named = range(x.ndim - len(sizes), x.ndim) if axis is None else as_tuple(axis)
-    axes = tuple(normalize_axis(a, x.ndim) for a in named)
+    named = tuple(range(x.ndim - len(sizes), x.ndim)) if axis is None else axis
+    axes = ordered_axes(named, x.ndim)
     per_axis = []
     options: dict[str, Any] = {"size": sizes, "stride": stride, "dilation": dilation}
     for name, given in options.items():
@@ -353,8 +351,6 @@ def windows(
         if len(values) != len(axes) or min(values, default=1) < 1:
             raise ShapeError(f"{name} {given} must be one positive number for each axis of {axes}")
         per_axis.append(tuple(int(v) for v in values))
-    if len(set(axes)) != len(axes):
-        raise AxisError(f"axis {axes} names an axis twice")
     for a, k, dilate in zip(axes, per_axis[0], per_axis[2], strict=True):
         if dilate * (k - 1) + 1 > x.shape[a]:
             raise ShapeError(
