@@ -12,6 +12,7 @@ The kinds here carry what their members share, so that most members need no form
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -136,10 +137,10 @@ class Elementwise(Primitive):
         return ArrayType(types[-1].shape, self.result or types[-1].dtype)
 
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
-        partial = self.partials[i]
-        if isinstance(partial, Local):
-            return partial
-        return Diagonal(partial(xp, out, *inputs))
+        form: Any = self.partials[i]
+        if form.__class__ is FunctionType:
+            form = Diagonal(form(xp, out, *inputs))
+        return form  # type: ignore[no-any-return]
 
     def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
               params: Params) -> Any:  # fmt: skip

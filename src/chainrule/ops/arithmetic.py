@@ -85,7 +85,7 @@ def _power(x1: ArrayLike, x2: ArrayLike, /) -> Any:
 
 def pow(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 ** x2; ∂/∂x1 = x2·x1^(x2-1), ∂/∂x2 = x1^x2·log x1. A square is a product."""
-    kinds = {int: Numeric.takes, float: FLOATS}.get(x2.__class__, "")
+    kinds = FLOATS if x2.__class__ is float else Numeric.takes if x2.__class__ is int else ""
     if kinds and x2 == 2 and hasattr(x1, "dtype") and x1.dtype.char in kinds:
         return multiply(x1, x1)
     return _power(x1, x2)

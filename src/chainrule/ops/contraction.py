@@ -140,11 +140,9 @@ def contract(x: ArrayLike, y: ArrayLike, /, spec: str) -> Tensor:
     Each letter stands at most once in an operand and in the output, and in two of the three.
     `einsum` takes any other pattern.
     """
-    first, second = together(to_tensor(x), to_tensor(y))
     if not isinstance(spec, str) or spec.count(",") != 1 or spec.count("->") != 1:
         raise DTypeError(f"contract takes a pattern like 'ij,jk->ik', received {spec!r:.60}")
     a, b, out = parse(spec)
-    _sizes(spec, (a, b), (first.shape, second.shape))
     for c in set(a + b + out):
         counts = (a.count(c), b.count(c), out.count(c))
         if max(counts) > 1 or sum(counts) < 2:
@@ -152,7 +150,7 @@ def contract(x: ArrayLike, y: ArrayLike, /, spec: str) -> Tensor:
                 f"contract {spec!r}: letter {c!r} must stand once in two or three of the operands "
                 "and the output; use einsum for other patterns"
             )
-    return _contract(first, second, spec)
+    return einsum(spec, x, y)
 
 
 def _contract(x: Tensor, y: Tensor, spec: str) -> Tensor:

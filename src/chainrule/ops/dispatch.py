@@ -279,8 +279,8 @@ def gate(
 
     def make(signature: Any) -> Any:
         attributes.update(
-            name=name or signature.__name__, forward=staticmethod(forward), partials=partials,
-            __doc__=signature.__doc__,
+            name=name or signature.__name__, partials=partials, __doc__=signature.__doc__,
+            forward=forward if isinstance(forward, np.ufunc) else staticmethod(forward),
         )  # fmt: skip
         primitive = type(signature.__name__, (kind,), attributes)()
         signature.__annotations__["return"] = "Tensor"  # as it is for the type checker
