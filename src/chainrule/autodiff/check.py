@@ -67,15 +67,9 @@ class GradientCheck:
 
 
 def check_gradients(
-    function: Function,
-    *args: Any,
-    every_entry: bool = False,
-    directions: int = 4,
-    rtol: float = 1e-6,
-    atol: float = 1e-9,
-    seed: int = 0,
-    raise_error: bool = True,
-) -> GradientCheck:
+    function: Function, *args: Any, every_entry: bool = False, directions: int = 4,
+    rtol: float = 1e-6, atol: float = 1e-9, seed: int = 0, raise_error: bool = True,
+) -> GradientCheck:  # fmt: skip
     """Compare the derivatives of function(*args), in both modes, with measured ones.
 
     Everything runs in float64. By default so many random directions are tried; `every_entry` tries

@@ -49,16 +49,20 @@ def full(shape: int | Shape, fill_value: Any, *, dtype: Any = None, device: Any 
     return constant(np.full(as_shape(shape), value._value, target))
 
 
+def _float_dtype(dtype: Any, device: Any) -> np.dtype[Any]:
+    """The dtype asked for, float32 by default; another device than "cpu" is refused."""
+    check_device(device)
+    return float32 if dtype is None else as_dtype(dtype)
+
+
 def zeros(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A constant of zeros, float32 by default."""
-    check_device(device)
-    return constant(np.zeros(as_shape(shape), float32 if dtype is None else as_dtype(dtype)))
+    return constant(np.zeros(as_shape(shape), _float_dtype(dtype, device)))
 
 
 def ones(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A constant of ones, float32 by default."""
-    check_device(device)
-    return constant(np.ones(as_shape(shape), float32 if dtype is None else as_dtype(dtype)))
+    return constant(np.ones(as_shape(shape), _float_dtype(dtype, device)))
 
 
 def empty(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -110,8 +114,7 @@ def linspace(
     endpoint: bool = True,
 ) -> Tensor:  # fmt: skip
     """`num` evenly spaced numbers from start to stop."""
-    check_device(device)
-    target = float32 if dtype is None else as_dtype(dtype)
+    target = _float_dtype(dtype, device)
     (count,) = as_shape(num)
     return constant(np.linspace(float(start), float(stop), count, endpoint).astype(target))
 
@@ -120,8 +123,7 @@ def eye(
     n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
 ) -> Tensor:
     """Ones on the k-th diagonal, zeros elsewhere."""
-    check_device(device)
-    target = float32 if dtype is None else as_dtype(dtype)
+    target = _float_dtype(dtype, device)
     rows, columns = as_shape((n_rows, n_rows if n_cols is None else n_cols))
     return constant(np.eye(rows, columns, k, target))
 

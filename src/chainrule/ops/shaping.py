@@ -323,14 +323,9 @@ def diag(x: ArrayLike, /, k: int = 0) -> Tensor:
 
 
 def windows(
-    x: ArrayLike,
-    /,
-    size: int | Sequence[int],
-    *,
-    axis: int | Sequence[int] | None = None,
-    stride: int | Sequence[int] = 1,
-    dilation: int | Sequence[int] = 1,
-) -> Tensor:
+    x: ArrayLike, /, size: int | Sequence[int], *, axis: int | Sequence[int] | None = None,
+    stride: int | Sequence[int] = 1, dilation: int | Sequence[int] = 1,
+) -> Tensor:  # fmt: skip
     """Sliding windows: y[…, o, …, k] = x[…, stride·o + dilation·k, …]; the k are new last axes.
 
     A convolution is a contraction over windows. `axis` names the axes (the last ones by default).
