@@ -21,7 +21,7 @@ ROOT = PACKAGE.parent.parent
 # the engine; the rooms below use the engine through its rooms.
 ROOMS = (
     "errors", "core", "ops", "autodiff", "namespace", "files", "nn", "optim", "data", "explain",
-    "train", "interop", "cli",
+    "train", "interop", "sklearn", "cli",
 )  # fmt: skip
 
 # Imports of a later room, inside a function: (file, room it reaches).
@@ -141,7 +141,7 @@ def public_names() -> list[str]:
     rooms = {"data", "errors", "explain", "linalg", "nn", "optim", "random", "train"}
     return sorted(
         name
-        for name in {*vars(cr), *rooms}
+        for name in {*vars(cr), *rooms, "load", "save"}
         if not name.startswith("_") and (name in rooms or not inspect.ismodule(getattr(cr, name)))
     )
 

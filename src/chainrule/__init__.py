@@ -19,6 +19,7 @@ from .autodiff.batching import vmap
 from .autodiff.check import check_gradients
 from .autodiff.forward import hvp, jvp
 from .autodiff.jacobian import Jacobian, hessian, jacobian
+from .autodiff.per_example import per_example_grad
 from .autodiff.reverse import grad, value_and_grad, vjp
 from .core.context import no_grad
 from .core.graph import Graph
@@ -47,8 +48,9 @@ __array_api_version__ = "2024.12"
 __all__ = [
     "ChainruleError", "Graph", "Jacobian", "__array_namespace_info__", "bool", "check_gradients",
     "data", "e", "errors", "explain", "float32", "float64", "grad", "hessian", "hvp", "inf", "int8",
-    "int16", "int32", "int64", "jacobian", "jvp", "nan", "newaxis", "nn", "no_grad", "optim", "pi",
-    "train", "uint8", "uint16", "uint32", "uint64", "value_and_grad", "vjp", "vmap",
+    "int16", "int32", "int64", "jacobian", "jvp", "load", "nan", "newaxis", "nn", "no_grad",
+    "optim", "per_example_grad", "pi", "save", "train", "uint8", "uint16", "uint32", "uint64",
+    "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 __all__ += ops.__all__
 
@@ -57,14 +59,17 @@ _LATER_ROOMS = ("data", "explain", "nn", "optim", "train")
 
 if _typing.TYPE_CHECKING:
     from . import data, explain, nn, optim, train
+    from .files import load, save
 
 
 def __getattr__(name: str) -> _typing.Any:
     """The rooms above the engine are imported when first used, so that the engine starts fast."""
-    if name in _LATER_ROOMS:
+    if name in (*_LATER_ROOMS, "load", "save"):
         from importlib import import_module
 
-        return import_module(f".{name}", __name__)
+        if name in _LATER_ROOMS:
+            return import_module(f".{name}", __name__)
+        return getattr(import_module(".files", __name__), name)
     hints = {
         "complex64": "complex numbers", "complex128": "complex numbers", "float16": "float16",
         "bfloat16": "bfloat16", "fft": "Fourier transforms",

@@ -397,6 +397,20 @@ def test_remat_keeps_only_its_inputs():
     np.testing.assert_array_equal(gradient, expected)
 
 
+def test_gates_with_several_outputs_are_computed_again_too():
+    xs = RNG.normal(size=(3, 2))
+
+    def f(w):
+        last, ys = cr.scan(lambda c, x: (c * w + x, c * x), np.zeros(2), xs)
+        first, second, _ = cr.unstack(ys)
+        return (last * first * second + cr.cond(w.sum() > 0, cr.sin, cr.cos, w)).sum()
+
+    w = RNG.normal(size=2)
+    np.testing.assert_allclose(both(cr.grad(cr.remat(f)), w), cr.grad(f)(w), rtol=1e-12)
+    rows = cr.vmap(cr.remat(f))(np.stack([w, -w, 2 * w]))
+    np.testing.assert_allclose(rows, [f(w), f(-w), f(2 * w)], rtol=1e-12)
+
+
 def test_remat_under_no_grad_is_the_function():
     with cr.no_grad():
         assert cr.remat(lambda x: float(x) + 1)(cr.asarray(1.0)) == 2

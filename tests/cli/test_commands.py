@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ import pytest
 
 import chainrule as cr
 from chainrule.cli.app import run
+from chainrule.cli.train import NAMES
 from chainrule.data import digits
-from chainrule.train import load_run, tasks
+from chainrule.train import load_run, options
 
 QUICK = ["--hidden", "8", "--epochs", "3", "--rate", "0.01"]
+COMMANDS = ("train", "predict", "evaluate", "sample", "runs", "explain")
 COMMAND = [sys.executable, "-c", "from chainrule.cli import main; main()"]
 # An absolute path, since the tests change the working directory.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(cr.__file__).parents[1])}
@@ -78,13 +81,16 @@ def test_every_option_reaches_the_run(here, capsys):
     ok(
         capsys, "train", "digits", "--hidden", "9, 7", "--activation", "tanh", "--loss", "hinge",
         "--optimizer", "momentum", "--rate", "0.003", "--penalty", "0.001", "--batch", "50",
-        "--epochs", "2", "--patience", "4", "--seed", "6", "--quiet",
+        "--epochs", "2", "--patience", "4", "--seed", "6", "--quiet", "--model", "mlp",
+        "--schedule", "warmup", "--accumulate", "2", "--clip", "0.5", "--average", "0.9",
+        "--augment", "shift",
     )  # fmt: skip
     training = load_run("runs/digits-seed-6").training
     assert training == {
-        "hidden": [9, 7], "activation": "tanh", "loss": "hinge", "optimizer": "momentum",
-        "rate": 0.003, "penalty": 0.001, "batch": 50, "epochs": 2, "patience": 4, "seed": 6,
-        "schedule": "cosine",
+        "model": "mlp", "hidden": [9, 7], "channels": None, "layers": None, "embedding": None,
+        "activation": "tanh", "loss": "hinge", "optimizer": "momentum", "rate": 0.003,
+        "schedule": "warmup", "penalty": 0.001, "batch": 50, "accumulate": 2, "epochs": 2,
+        "patience": 4, "clip": 0.5, "average": 0.9, "augment": ["shift"], "seed": 6,
     }  # fmt: skip
 
 
@@ -93,7 +99,7 @@ def test_no_hidden_layers_is_a_linear_classifier(here, capsys):
     assert len(load_run("r").model) == 1
 
 
-@pytest.mark.parametrize("optimizer", tasks.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", options.OPTIMIZERS)
 def test_every_optimizer_trains(here, capsys, optimizer):
     path = flowers(here / "flowers.csv")
     out = ok(capsys, "train", path, "--target", "kind", *QUICK, "--optimizer", optimizer, "--quiet")
@@ -193,6 +199,113 @@ def test_digits_from_a_table_of_pixels(here, capsys):
     assert np.mean(expected == data.targets[:30]) > 0.8
 
 
+# -- options from a file, going on --------------------------------------------------------------
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(here, capsys):
+    (here / "job.toml").write_text(
+        'data = "digits"\nhidden = [6, 5]\nepochs = 2\nrate = 0.01\nquiet = true\nout = "r"\n'
+    )
+    out = ok(capsys, "train", "--config", "job.toml", "--epochs", "1")
+    assert len(out.splitlines()) == 3 and out.startswith("1 epochs in ")
+    training = load_run("r").training
+    assert (training["hidden"], training["epochs"], training["rate"]) == ([6, 5], 1, 0.01)
+
+
+def test_run_json_reproduces_a_run(here, capsys):
+    ok(capsys, "train", "digits", *QUICK, "--quiet", "--out", "r", "--average", "0.5")
+    settings = json.loads((here / "r" / "run.json").read_text())
+    chosen = {k: v for k, v in settings["training"].items() if v is not None}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in chosen.items()]
+    (here / "again.toml").write_text("\n".join(['data = "digits"', *lines]))
+    ok(capsys, "train", "--config", "again.toml", "--quiet", "--out", "again")
+    a, b = ((here / x / "model.safetensors").read_bytes() for x in ("r", "again"))
+    assert a == b
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(here, capsys):
+    ok(capsys, "train", "digits", *QUICK, "--quiet", "--out", "r")
+    before = {p.name: p.read_bytes() for p in (here / "r").iterdir()}
+    out = ok(capsys, "train", "--resume", "r")
+    assert out == "r is finished: there is nothing to go on with\n"
+    assert before == {p.name: p.read_bytes() for p in (here / "r").iterdir()}
+
+
+def test_event_files(here, capsys):
+    events = pytest.importorskip("tensorboardX", reason="event files need tensorboardX")
+    assert events
+    ok(capsys, "train", "digits", *QUICK, "--quiet", "--out", "r", "--tensorboard")
+    found = list((here / "r").glob("events.out.tfevents*"))
+    content = b"".join(p.read_bytes() for p in found)
+    for name in (b"train/loss", b"train/score", b"train/rate", b"validation/loss"):
+        assert content.count(name) == 3
+
+
+def test_event_files_without_the_library(here, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    assert run(["train", "digits", *QUICK, "--out", "r", "--tensorboard"]) == 1
+    assert "pip install 'chainrule[tensorboard]'" in capsys.readouterr().err
+    assert not (here / "r").exists()
+
+
+# -- evaluate, sample, runs ---------------------------------------------------------------------
+
+
+def test_evaluate(here, capsys):
+    ok(capsys, "train", "digits", *QUICK, "--quiet", "--out", "r")
+    test = load_run("r").result["test_score"]
+    out = ok(capsys, "evaluate", "r")
+    assert out.startswith("r on test part: 359 examples\n") and f"accuracy: {test:.2%}" in out
+    assert "precision" in out and "class, taken for:" in out
+    content = json.loads(ok(capsys, "evaluate", "r", "--json"))
+    assert content["accuracy"] == test and content["examples"] == 359
+    assert np.sum(content["confusion"]) == 359
+
+
+def test_evaluate_a_table_of_numbers(here, capsys):
+    path = flowers(here / "prices.csv", price=True)
+    ok(capsys, "train", path, "--target", "price", "--epochs", "2", "--quiet", "--out", "r")
+    out = ok(capsys, "evaluate", "r", path)
+    assert all(name in out for name in ("R²: ", "RMSE: ", "MAE: "))
+    assert set(json.loads(ok(capsys, "evaluate", "r", path, "--json"))) == {
+        "data", "examples", "r2", "rmse", "mae",
+    }  # fmt: skip
+
+
+def test_text_from_training_to_sample(here, capsys):
+    (here / "rain.txt").write_text("the rain in spain stays mainly in the plain\n" * 30)
+    out = ok(capsys, "train", "text", "rain.txt", "--hidden", "24", "--epochs", "12", "--length",
+             "16", "--rate", "0.02", "--quiet")  # fmt: skip
+    found = re.search(r"^test loss: (\d\.\d+) nats, (\d\.\d+) bits a character$", out, re.M)
+    assert found and float(found[1]) < 1.0
+    assert float(found[2]) == pytest.approx(float(found[1]) / np.log(2), abs=2e-4)
+    one = ok(capsys, "sample", "runs/rain-seed-0", "--length", "50", "--seed", "4")
+    assert ok(capsys, "sample", "runs/rain-seed-0", "--length", "50", "--seed", "4") == one
+    assert len(one) == 51 and set(one) <= set("the rain in spain stays mainly in the plain\n")
+    prompted = ok(capsys, "sample", "runs/rain-seed-0", "--prompt", "the r", "--length", "4",
+                  "--temperature", "0")  # fmt: skip
+    assert prompted.startswith("the r") and len(prompted) == 10
+    assert "nats a character: " in ok(capsys, "evaluate", "runs/rain-seed-0")
+    assert run(["sample", "runs/rain-seed-0", "--prompt", "Ω"]) == 1
+    assert "'Ω', is not in the alphabet" in capsys.readouterr().err
+    assert run(["sample", "runs/rain-seed-0", "--prompt", ""]) == 1
+    assert "the prompt is empty" in capsys.readouterr().err
+
+
+def test_runs_lists_and_compares(here, capsys):
+    for name, hidden in (("a", "4"), ("b", "9")):
+        ok(capsys, "train", "digits", "--hidden", hidden, "--epochs", "1", "--quiet",
+           "--out", f"runs/{name}")  # fmt: skip
+    lines = ok(capsys, "runs", "--sort", "parameters").splitlines()
+    assert [line.split()[0] for line in lines] == ["name", "runs/b", "runs/a"]
+    assert all("finished" in line and "digits" in line for line in lines[1:])
+    compared = ok(capsys, "runs", "runs/a", "runs/b")
+    assert re.search(r"^ *training\.hidden +4 +9 *$", compared, re.M)
+    assert "training.rate" not in compared
+    (here / "empty").mkdir()
+    assert ok(capsys, "runs", "empty") == "no runs in empty\n"
+
+
 # -- explain, version, help ---------------------------------------------------------------------
 
 
@@ -215,14 +328,30 @@ def test_an_expression_may_begin_with_minus(capsys):
 def test_version_and_help(capsys):
     assert ok(capsys, "--version") == f"chainrule {cr.__version__}\n"
     overview = ok(capsys, "--help")
-    assert all(name in overview for name in ("train", "predict", "explain"))
-    helps = {name: ok(capsys, name, "--help") for name in ("train", "predict", "explain")}
-    for option in ("--target", "--task", "--ignore", "--hidden", "--activation", "--loss",
-                   "--optimizer", "--rate", "--penalty", "--batch", "--epochs", "--patience",
-                   "--seed", "--out", "--quiet"):  # fmt: skip
+    assert all(name in overview for name in COMMANDS)
+    helps = {name: ok(capsys, name, "--help") for name in COMMANDS}
+    for name in NAMES:
+        assert f"--{name}" in helps["train"] or name in ("data", "files")
+    for option in ("--config", "--resume"):
         assert option in helps["train"]
     assert "other things is refused" in " ".join(re.sub("[│\n]", " ", helps["train"]).split())
-    assert "--out" in helps["predict"] and "--svg" in helps["explain"]
+    for name, option in (
+        ("predict", "--out"), ("explain", "--svg"), ("sample", "--temperature"),
+        ("evaluate", "--json"), ("runs", "--sort"),
+    ):  # fmt: skip
+        assert option in helps[name]
+
+
+def test_help_loads_nothing_heavy():
+    """Help is asked for often: it must not wait for the engine's rooms below."""
+    code = (
+        "import sys; from chainrule.cli.app import run; run(['train', '--help']); "
+        "print([m for m in ('chainrule.nn', 'chainrule.data', 'chainrule.train', 'safetensors') "
+        "if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env=ENVIRONMENT)  # fmt: skip
+    assert done.stderr.strip() == "[]"
 
 
 def test_no_command_shows_the_help(capsys):
@@ -231,11 +360,18 @@ def test_no_command_shows_the_help(capsys):
     assert "explain" in out and err == ""
 
 
-def test_help_names_every_activation_that_there_is():
-    from chainrule.cli.train import ACTIVATIONS
-    from chainrule.train import models
+def test_the_lists_in_the_help_are_those_that_there_are():
+    from chainrule.cli import runs as runs_command
+    from chainrule.cli import train as command
+    from chainrule.train import models, runs, sources
 
-    assert set(models.ACTIVATIONS) == set(ACTIVATIONS)
+    assert tuple(models.ACTIVATIONS) == command.ACTIVATIONS
+    assert tuple(options.OPTIMIZERS) == command.OPTIMIZERS
+    assert tuple(options.SCHEDULES) == command.SCHEDULES
+    assert options.AUGMENTS == command.AUGMENTS
+    assert runs.COLUMNS == runs_command.COLUMNS
+    assert set(command.OF_TRAINING) == {f.name for f in fields(options.Options)}
+    assert set(command.OF_DATA) == {name for kind in sources.OPTIONS.values() for name in kind}
 
 
 # -- as processes -------------------------------------------------------------------------------
@@ -262,9 +398,9 @@ def test_a_process_trains_and_another_predicts(here):
 
 
 def test_a_process_that_fails_says_one_line(here):
-    done = process("train", "mnist", "--out", "r")
+    done = process("train", "cats", "--out", "r")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("error: no data named 'mnist'")
+    assert done.stderr.startswith("error: no data named 'cats'")
     assert len(done.stderr.splitlines()) == 1
 
 

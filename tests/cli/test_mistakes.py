@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from chainrule.cli.app import run
-from chainrule.train import load_run, loop, tasks, train_csv
-from chainrule.train.tasks import Options
+from chainrule.train import Options, load_run, sources, tasks, train_csv
 
 QUICK = ["--hidden", "8", "--epochs", "2", "--quiet"]
 
@@ -63,25 +62,50 @@ def here(trained, tmp_path, monkeypatch):
         shutil.copy(Path("run", name), "broken")
     Path("broken", "model.safetensors").write_bytes(b"\0" * 240)
     Path("newer").mkdir()
+    Path("empty").mkdir()
+    Path("fake.npz").write_bytes(b"PK nothing")
+    for name, text in TOML.items():
+        Path(f"{name}.toml").write_text(text)
     settings = json.loads(Path("run", "run.json").read_text())
     Path("newer", "run.json").write_text(json.dumps(settings | {"format": 9}))
     return folder
 
 
+TOML = {
+    "half": "data = ",
+    "typo": 'data = "digits"\nepoch = 3\n',
+    "far": "zzzzzz = 1\n",
+    "word": 'epochs = "ten"\n',
+    "whole": "batch = 3.5\n",
+    "truth": "rate = true\n",
+    "sizes": 'hidden = ["a"]\n',
+    "table": "[training]\nepochs = 3\n",
+}
 TRAIN = ["train", "table.csv", "--target", "answer", *QUICK]
 MISTAKES = {
     # the data
-    "unknown data": (["train", "mnist"], 1, "no data named 'mnist': use digits, or a CSV file"),
+    "unknown data": (["train", "cats"], 1, "no data named 'cats': use digits, fashion-mnist, mnis"),
     "no target": (["train", "table.csv"], 1, "chainrule train table.csv --target COLUMN"),
     "no file": (["train", "no.csv", "--target", "y"], 1, "no.csv: cannot be read: No such file"),
-    "a folder": (["train", "thesis", "--target", "y"], 1, "thesis: cannot be read: Is a directory"),
+    "a folder": (["train", "thesis", "--target", "y"], 1, "target 'y' is for table, not for image"),
+    "a folder without classes": (["train", "thesis"], 1, "thesis: no folder in it; image_folder"),
+    "no data": (["train"], 1, "name the data, for example: chainrule train digits; or --resume RU"),
+    "no text": (["train", "text"], 1, "name the text: chainrule train text FILE"),
+    "short text": (["train", "text", "file"], 1, "a window of length 64 takes 65"),
+    "length zero": (["train", "text", "file", "--length", "0"], 1, "length must be at least 1"),
+    "no such text": (["train", "text", "none.txt"], 1, "none.txt: "),
+    "no such npz": (["train", "none.npz"], 1, "none.npz: "),
+    "an npz that is none": (["train", "fake.npz"], 1, "fake.npz: no .npz file, or damaged"),
+    "mnist in an empty folder": (["train", "mnist", "--folder", "empty"], 1, "empty: no file trai"),
+    "length of digits": (["train", "digits", "--length", "3"], 1, "length 3 is for text, not for "),
+    "size of three": (["train", "thesis", "--size", "1,2,3"], 1, "size is height,width, received"),
     "other column": (
         ["train", "table.csv", "--target", "anwser"], 1, "no column 'anwser'; nearest: 'answer'",
     ),
     "ignored column": (
         [*TRAIN, "--ignore", "sise"], 1, "no column 'sise'; nearest: 'size'",
     ),
-    "digits have a target": (["train", "digits", "--target", "x"], 1, "--target, --task and --ig"),
+    "digits have a target": (["train", "digits", "--target", "x"], 1, "'x' is for table, not for"),
     "other task": ([*TRAIN, "--task", "clustering"], 1, "task is classification or regression"),
     "text as numbers": ([*TRAIN, "--task", "regression"], 1, "line 2, column 'answer': "),
     "missing value": (
@@ -143,16 +167,102 @@ MISTAKES = {
     "no number": ([*TRAIN, "--epochs", "many"], 2, "'--epochs': "),
     "unknown option": ([*TRAIN, "--epoch", "3"], 2, "No such option: --epoch"),
     "unknown command": (["tain", "digits"], 2, "No such command 'tain'"),
-    "nothing to train on": (["train"], 2, "Missing argument 'digits|FILE.csv'; see chainrule tr"),
+    "model": ([*TRAIN, "--model", "transformer"], 1, "unknown model 'transformer'; one of mlp, li"),
+    "model of text": ([*TRAIN, "--model", "lstm"], 1, "model 'lstm' does not fit this data (class"),
+    "model of pictures": (
+        ["train", "table.csv", "--target", "answer", "--model", "cnn"], 1, "are no pictures",
+    ),
+    "hidden layers of a linear": ([*TRAIN, "--model", "linear"], 1, "hidden is no option of the m"),
+    "channels of an mlp": ([*TRAIN, "--channels", "3"], 1, "channels is no option of the model 'm"),
+    "schedule": ([*TRAIN, "--schedule", "cosin"], 1, "unknown schedule 'cosin'; one of constant, "),
+    "augment": (
+        ["train", "digits", "--augment", "shfit"], 1, "unknown augment 'shfit'; one of shift, crop",
+    ),
+    "augment by what": (
+        ["train", "digits", "--augment", "shift:far"], 1, "augment takes shift, crop, flip and noi",
+    ),
+    "augmented table": ([*TRAIN, "--augment", "flip"], 1, "are no pictures (examples of shape"),
+    "clip": ([*TRAIN, "--clip", "0"], 1, "clip must be above 0 and finite, received 0.0"),
+    "average": ([*TRAIN, "--average", "1"], 1, "average must be from 0 to below 1, received 1.0"),
+    "accumulate": ([*TRAIN, "--accumulate", "0"], 1, "accumulate must be at least 1, received 0"),
+    "too many halvings": (
+        ["train", "digits", "--model", "cnn", "--channels", "2,2,2,2"], 1,
+        "images of 8×8 cannot be halved 4 times: give fewer channels",
+    ),
+    "a model of 4 TB": (
+        [*TRAIN[:4], "--hidden", "1000000,1000000"], 1, "numbers, more than 4,294,967,296: make it",
+    ),
+    # options in a file
+    "no config": (["train", "--config", "none.toml"], 1, "none.toml: cannot be read: No such file"),
+    "no TOML": (["train", "--config", "table.csv"], 1, "table.csv is no TOML file: "),
+    "half a TOML": (["train", "--config", "half.toml"], 1, "half.toml is no TOML file: "),
+    "binary TOML": (["train", "--config", "binary.csv"], 1, "binary.csv is no TOML file: "),
+    "unknown in TOML": (
+        ["train", "--config", "typo.toml"], 1,
+        "typo.toml: unknown option 'epoch'; nearest: 'epochs'",
+    ),
+    "far out in TOML": (
+        ["train", "--config", "far.toml"], 1, "unknown option 'zzzzzz'; there are model, hidden",
+    ),
+    "a word for a number": (
+        ["train", "--config", "word.toml"], 1, "epochs must be a whole number, received 'ten'",
+    ),
+    "a fraction for a whole": (
+        ["train", "--config", "whole.toml"], 1, "batch must be a whole number, received 3.5",
+    ),
+    "a truth for a number": (
+        ["train", "--config", "truth.toml"], 1, "rate must be a number, received True",
+    ),
+    "a list of words for sizes": (
+        ["train", "--config", "sizes.toml"], 1, "hidden must be a list of whole numbers, received",
+    ),
+    "a table in TOML": (["train", "--config", "table.toml"], 1, "unknown option 'training'"),
+    # going on
+    "resume nothing": (["train", "--resume", "nowhere"], 1, "no run folder at nowhere: give the f"),
+    "resume an empty folder": (["train", "--resume", "empty"], 1, "empty has no run.json: it is n"),
+    "resume other things": (["train", "--resume", "thesis"], 1, "thesis has no run.json"),
+    "resume a file": (["train", "--resume", "file"], 1, "no run folder at file"),
+    "resume a newer run": (["train", "--resume", "newer"], 1, "format 9, this version reads up to"),
+    "resume with another rate": (
+        ["train", "--resume", "run", "--rate", "0.5"], 1,
+        "the run has rate 0.002, and 0.5 was given: leave it out to resume",
+    ),
+    "resume with another model": (
+        ["train", "--resume", "run", "--model", "linear"], 1, "the run has model 'mlp', and 'linea",
+    ),
+    "resume with other layers": (
+        ["train", "--resume", "run", "--hidden", "5"], 1, "the run has hidden [4], and [5] was giv",
+    ),
+    "resume with other data": (
+        ["train", "digits", "--resume", "run"], 1, "the run has kind 'table', and 'digits' was giv",
+    ),
+    "resume with another target": (
+        ["train", "--resume", "run", "--target", "size"], 1, "the run has target 'answer', and 'si",
+    ),
+    "resume elsewhere": (
+        ["train", "--resume", "run", "--out", "new"], 1, "--resume goes on in run: leave out --out",
+    ),
+    # evaluate, sample, runs
+    "evaluate nothing": (["evaluate", "nowhere"], 1, "no run folder at nowhere"),
+    "evaluate on nothing": (["evaluate", "run", "no.csv"], 1, "no.csv: cannot be read"),
+    "evaluate without the target": (
+        ["evaluate", "run", "other-letter.csv"], 1, "other-letter.csv",
+    ),
+    "evaluate a damaged run": (["evaluate", "broken"], 1, "broken/model.safetensors is damaged"),
+    "sample a table": (["sample", "run"], 1, "this run is no model of text"),
+    "sample nothing": (["sample", "nowhere"], 1, "no run folder at nowhere"),
+    "runs of nothing": (["runs", "nowhere"], 1, "no folder at nowhere: give the one that holds"),
+    "runs by nothing": (["runs", "empty", "--sort", "size"], 1, "cannot sort by 'size'; one of na"),
+    "compare with nothing": (["runs", "run", "empty"], 1, "empty has no run.json"),
     # the run folder
     "a file": ([*TRAIN, "--out", "file"], 1, "file is a file: give the name of a folder"),
-    "below a file": ([*TRAIN, "--out", "file/run"], 1, "cannot write file/run/model.safetensors"),
+    "below a file": ([*TRAIN, "--out", "file/run"], 1, "cannot write file/run/run.json"),
     "other things": ([*TRAIN, "--out", "thesis"], 1, "thesis is not empty and holds no run"),
     # predict
     "no run": (["predict", "nowhere", "table.csv"], 1, "no run folder at nowhere: give the folder"),
     "other folder": (["predict", "thesis", "table.csv"], 1, "thesis has no run.json"),
     "damaged run": (["predict", "broken", "table.csv"], 1, "broken/model.safetensors is damaged"),
-    "newer run": (["predict", "newer", "table.csv"], 1, "format 9, this version reads up to 1"),
+    "newer run": (["predict", "newer", "table.csv"], 1, "format 9, this version reads up to 2"),
     "no table": (["predict", "run", "no.csv"], 1, "no.csv: cannot be read: No such file"),
     "fewer columns": (["predict", "run", "fewer.csv"], 1, "no column 'letter'"),
     "unknown category": (
@@ -232,7 +342,7 @@ def test_a_system_that_refuses_is_said_in_a_line(here, capsys, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError(24, "Too many open files", "table.csv")
 
-    monkeypatch.setattr(tasks, "split_csv", refuse)
+    monkeypatch.setattr(sources, "split_csv", refuse)
     assert run(TRAIN) == 1
     assert capsys.readouterr().err == "error: Too many open files: table.csv\n"
 
@@ -241,7 +351,7 @@ def test_a_bug_of_ours_is_not_hidden(monkeypatch):
     def broken(*args, **kwargs):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(tasks, "train_digits", broken)
+    monkeypatch.setattr(tasks, "load", broken)
     with pytest.raises(ZeroDivisionError, match="ours"):
         run(["train", "digits"])
 
@@ -249,51 +359,20 @@ def test_a_bug_of_ours_is_not_hidden(monkeypatch):
 # -- Ctrl-C -------------------------------------------------------------------------------------
 
 
-def interrupted_at(monkeypatch, count):
-    """Raise KeyboardInterrupt in the forward pass of training number `count`."""
-    calls = []
-    batches = loop.batches
-
-    def counted(data, size, **options):
-        for pair in batches(data, size, **options):
-            if options.get("epoch"):
-                calls.append(1)
-                if len(calls) == count:
-                    raise KeyboardInterrupt
-            yield pair
-
-    monkeypatch.setattr(loop, "batches", counted)
-
-
-def test_ctrl_c_while_training_keeps_the_best_weights(here, capsys, monkeypatch):
-    interrupted_at(monkeypatch, 5)  # two batches an epoch: in the third one
-    assert run(["train", "table.csv", "--target", "answer", "--batch", "16", "--out", "new"]) == 130
-    out, err = capsys.readouterr()
-    assert "interrupted: the folder holds the best weights so far" in out
-    assert "test accuracy: " in out and err == "stopped\n"
-    found = load_run("new")
-    assert found.result["stopped"] == "interrupted" and found.result["epochs"] == 2
-    assert run(["predict", "new", "table.csv"]) == 0
-
-
-def test_ctrl_c_in_the_first_epoch_leaves_a_folder_that_loads(here, capsys, monkeypatch):
-    interrupted_at(monkeypatch, 2)
-    assert run(["train", "table.csv", "--target", "answer", "--batch", "16", "--out", "new"]) == 130
-    assert "weights of an unfinished first epoch" in capsys.readouterr().out
-    assert load_run("new").result["epochs"] == 0
-
-
-@pytest.mark.parametrize("name", ["evaluate", "split_csv"])
+@pytest.mark.parametrize("name", ["evaluate", "load"])
 def test_ctrl_c_before_and_after_training(here, capsys, monkeypatch, name):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tasks, name, interrupt)
-    assert run([*TRAIN, "--out", "new"]) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, name, interrupt)
+        assert run([*TRAIN, "--out", "new"]) == 130
     out, err = capsys.readouterr()
     assert err == "stopped\n" and "Traceback" not in out
-    if name == "evaluate":  # the checkpoint made while training
-        assert load_run("new").result["stopped"] == "not finished"
+    if name == "evaluate":  # trained, but not tested
+        assert load_run("new").result["state"] == "interrupted"
+        assert run(["train", "--resume", "new"]) == 0
+        assert "test accuracy: " in capsys.readouterr().out
     else:
         assert not os.path.exists("new")
 

@@ -1,11 +1,14 @@
 """Splits and batches: every example exactly once, in an order that the seed alone decides."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.data import arrays, batches, permutation, split, split_dataset
+from chainrule.data import Dataset, arrays, batches, permutation, split, split_dataset
 from chainrule.errors import DataError
 
 SEEDS = st.integers(0, 2**64)
@@ -68,11 +71,189 @@ def test_batches_of_a_dataset_can_be_written_to():
         (([[1.0]], [1]), {"size": 2, "drop_last": True}, "use a size of at most 1"),
         (([[1.0]], [1]), {"size": 1, "seed": -1}, "seed must be a whole number ≥ 0, got -1"),
         (([[1.0]], [1]), {"size": 1, "epoch": "1"}, "epoch must be a whole number ≥ 0, got '1'"),
+        (([[1.0]], [1]), {"size": 1, "ahead": -1}, "ahead must be a whole number ≥ 0, got -1"),
+        (
+            ([[1.0]], [1]),
+            {"size": 1, "start": 2},
+            "cannot start at 2: an epoch has 1 of 1 examples",
+        ),
+        ((np.zeros((5, 1)), np.zeros(5)), {"size": 3, "start": 2, "drop_last": True}, "has 1 of 3"),
     ],
 )
 def test_batches_refuses_before_the_first_batch(data, options, message):
     with pytest.raises(DataError, match=message):
         batches(data, **{"seed": 0, **options})
+
+
+def noisy(x, rng):
+    return x + rng.random(x.shape)
+
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        "size": st.integers(1, 9), "seed": SEEDS, "epoch": st.integers(0, 3),
+        "shuffle": st.booleans(), "augment": st.sampled_from([None, noisy]),
+    }
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(OPTIONS, st.integers(1, 30), st.booleans(), st.integers(0, 9), st.data())
+def test_start_and_ahead_change_no_batch(options, n, drop_last, ahead, data):
+    drop_last = drop_last and options["size"] <= n
+    x, y = np.arange(2.0 * n).reshape(n, 2), np.arange(n)
+    whole = list(batches((x, y), drop_last=drop_last, **options))
+    start = data.draw(st.integers(0, len(whole)))
+    part = list(batches((x, y), drop_last=drop_last, start=start, ahead=ahead, **options))
+    assert len(part) == len(whole) - start
+    for one, two in zip(whole[start:], part, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_each_batch_of_each_epoch_is_augmented_differently():
+    x, y = np.zeros((6, 50)), np.arange(6)
+    seen = [
+        (inputs - x[0]).tobytes()
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for inputs, _ in batches((x, y), 2, seed=seed, epoch=epoch, augment=noisy)
+    ]
+    assert len(set(seen)) == 12
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_pixels_are_handed_out_from_0_to_1(ahead, tmp_path):
+    pixels = np.arange(256, dtype=np.uint8).reshape(64, 2, 2)
+    np.save(tmp_path / "pixels.npy", pixels)
+    mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    data = Dataset(mapped, np.zeros(64, np.int64), classes=("a",))
+    seen = np.concatenate([x for x, _ in batches(data, 10, seed=0, shuffle=False, ahead=ahead)])
+    assert seen.dtype == np.float32 and type(seen) is np.ndarray
+    assert np.array_equal(seen, pixels.astype(np.float32) / np.float32(255))
+    augmented = batches(data, 64, seed=0, ahead=ahead, augment=lambda x, rng: x.fill(2) or x)
+    assert (next(augmented)[0] == 2).all() and mapped.max() == 255
+
+
+def test_no_more_is_made_ahead_than_asked_for():
+    made = []
+
+    def note(x, rng):
+        made.append(len(made))
+        return x
+
+    examples = (np.zeros((100, 1)), np.zeros(100))
+    for k, _ in enumerate(batches(examples, 1, seed=0, ahead=3, augment=note)):
+        assert k < len(made) <= k + 4
+    assert len(made) == 100
+
+
+class Failure(Exception):
+    pass
+
+
+def fails_at(third):
+    def augment(x, rng):
+        if x[0, 0] == third:
+            raise Failure(f"at {third}")
+        return x
+
+    return augment
+
+
+X8 = np.arange(8.0).reshape(8, 1)
+
+
+def of_eight(**options):
+    return batches((X8, X8), 1, seed=0, shuffle=False, **options)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 20])
+def test_an_error_comes_in_its_turn_and_ends_the_thread(ahead):
+    before = threading.active_count()
+    seen = []
+    with pytest.raises(Failure, match="at 3"):
+        for x, _ in of_eight(ahead=ahead, augment=fails_at(3)):
+            seen.append(x[0, 0])
+    assert seen == [0, 1, 2]
+    assert threading.active_count() == before
+
+
+def read_all(parts):
+    list(parts)
+
+
+def read_none(parts):
+    del parts
+
+
+def read_one_and_close(parts):
+    next(parts)
+    parts.close()
+
+
+def read_one_and_forget(parts):
+    next(parts)
+
+
+def interrupted(parts):
+    with pytest.raises(KeyboardInterrupt):
+        for _ in parts:
+            raise KeyboardInterrupt
+
+
+def interrupted_inside(parts):
+    next(parts)
+    with pytest.raises(KeyboardInterrupt):
+        parts.throw(KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 100])
+@pytest.mark.parametrize(
+    "use",
+    [read_all, read_none, read_one_and_close, read_one_and_forget, interrupted, interrupted_inside],
+)
+def test_no_thread_is_left(use, ahead):
+    before = threading.active_count()
+    use(of_eight(ahead=ahead))
+    assert threading.active_count() == before
+
+
+def test_a_thread_makes_batches_while_one_is_in_use():
+    before = threading.active_count()
+    parts = of_eight(ahead=2)
+    assert threading.active_count() == before  # it starts with the first batch
+    next(parts)
+    assert threading.active_count() == before + 1
+    parts.close()
+
+
+def test_closing_does_not_wait_for_batches_that_nobody_wants(monkeypatch):
+    made, closing = [], threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            closing.set()
+            super().shutdown()
+
+    def blocked(x, rng):
+        made.append(len(made))
+        if len(made) == 3:
+            closing.wait()
+        return x
+
+    monkeypatch.setattr("chainrule.data.batching.ThreadPoolExecutor", Pool)
+    parts = of_eight(ahead=7, augment=blocked)
+    next(parts)
+    parts.close()
+    assert len(made) <= 3
+
+
+def test_augment_must_keep_the_number_of_examples():
+    with pytest.raises(DataError, match=r"augment returned shape \(0, 1\) for 1 examples"):
+        list(of_eight(augment=lambda x, rng: x[:0]))
+    with pytest.raises(DataError, match=r"augment returned shape \(\) for 1 examples"):
+        list(of_eight(augment=lambda x, rng: None))
 
 
 @given(LABELS, FRACTIONS, SEEDS, st.booleans())

@@ -1,6 +1,7 @@
 """CSV files: what is read, how it is encoded, and what is refused with which words."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainrule.data import Column, Encoder, Table, read_csv, read_table, split, split_csv
-from chainrule.errors import DataError
+from chainrule.errors import DataError, UnsupportedError
 
 PETS = """\
 kg, fur,age,is
@@ -182,6 +183,43 @@ def test_a_task_that_does_not_suit(write, task, message):
         read_csv(write(PETS), "is", task=task)
     with pytest.raises(DataError, match="line 2, column 'kg': '4.5' is no class"):
         read_csv(write(PETS), "kg", task="classification")
+
+
+def test_a_parquet_file_is_the_same_table_as_the_csv(write):
+    pa = pytest.importorskip("pyarrow", reason="Parquet files need pyarrow")
+    import pyarrow.parquet as pq
+
+    columns = {
+        "whole": pa.array([3, -1, 2**53 + 1, 7], pa.int64()),
+        "real": pa.array([0.1, 1e-300, -2.5, 3.0], pa.float64()),
+        "single": pa.array([0.1, 0.5, -2.5, 3.0], pa.float32()),
+        "tiny": pa.array([1, 0, 255, 7], pa.uint8()),
+        "flag": pa.array([True, False, True, True]),
+        "texts": pa.array([" long", "wiry, grey", "long", "é"]),
+        "kinds": pa.array(["a", "b", "a", "b"]).dictionary_encode(),
+        "large": pa.array(["x", "y", "x", "y"], pa.large_string()),
+        "is": pa.array(["cat", "dog", "cat", "dog"]),
+    }
+    path = write("", "pets.parquet")
+    pq.write_table(pa.table(columns), path, row_group_size=3)
+    lists = [column.to_pylist() for column in columns.values()]
+    rows = [",".join(f'"{value}"' for value in row) for row in zip(*lists, strict=True)]
+    text = write("\n".join([",".join(columns), *rows]))
+    one, two = read_table(path), read_table(text)
+    assert one.cells == two.cells and list(one.cells) == list(columns)
+    assert (one.lines, two.lines) == ([1, 2, 3, 4], [2, 3, 4, 5])
+    assert read_csv(path, "is").fingerprint() == read_csv(text, "is").fingerprint()
+    given = [split_csv(each, "is", (0.5, 0.25, 0.25), seed=1) for each in (path, text)]
+    assert given[0][0] == given[1][0]
+    for part, same in zip(given[0][1], given[1][1], strict=True):
+        assert part.fingerprint() == same.fingerprint()
+
+
+def test_csv_needs_no_pyarrow_and_parquet_says_so(write, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert len(read_table(write(PETS))) == 4
+    with pytest.raises(UnsupportedError, match=r"pyarrow, .* pip install 'chainrule\[parquet\]'"):
+        read_table(write("", "a.parquet"))
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -110,6 +110,81 @@ def test_arrays_refuses(inputs, targets, options, message):
         arrays(inputs, targets, **options)
 
 
+def pixels(*shape):
+    return np.zeros(shape, np.uint8)
+
+
+def tokens(*rows):
+    return np.array(rows, np.int64)
+
+
+def test_pixels_and_tokens_are_kept_as_they_are():
+    x = pixels(2, 3, 3, 1)
+    images = Dataset(x, np.array([0, 1]), classes=("a", "b"), image_shape=(3, 3))
+    assert images.inputs is x and images.task == "classification"
+    text = Dataset(tokens([0, 1], [1, 1]), tokens([1, 1], [1, 0]), "text", ("a", "b"))
+    assert text.task == "language"
+    assert repr(text) == "Dataset('text', 2 examples, inputs (2,), 2 tokens)"
+    assert text.take([1]).targets.tolist() == [[1, 0]]
+    assert images.epoch(0, 1) is images and text.epoch(5, 2) is text
+
+
+@pytest.mark.parametrize(
+    "inputs, targets, classes, message",
+    [
+        (np.zeros((1, 1)), tokens(0), "a", "got float64 and int64; chainrule.data.arrays casts"),
+        (pixels(1, 1), np.zeros(1), "", "got uint8 and float64"),
+        (pixels(1, 1), np.zeros(1, np.int32), "a", "got uint8 and int32"),
+        (
+            pixels(2, 1),
+            tokens(0, 2),
+            "ab",
+            r"targets\[1\] is 2, but labels of 2 classes go from 0 to 1",
+        ),
+        (pixels(2, 1), tokens(0, 1), "", "targets are int64 and no classes are named"),
+        (
+            tokens([0]),
+            tokens(0),
+            "a",
+            r"one shape \(n, length\), got int64 of shape \(1, 1\) and int64",
+        ),
+        (tokens([[0]]), tokens([[0]]), "a", r"got int64 of shape \(1, 1, 1\)"),
+        (tokens([0]), np.zeros((1, 1), np.float32), "a", "and float32 of shape"),
+        (tokens([0]), tokens([0]), "", "inputs are tokens and no classes are named"),
+        (tokens([0, 2]), tokens([0, 1]), "ab", r"inputs\[0, 1\] is 2, but labels of 2 classes"),
+        (tokens([0, 1]), tokens([0, -1]), "ab", r"targets\[0, 1\] is -1"),
+        (tokens([], []), tokens([], []), "ab", "hold no values"),
+    ],
+)
+def test_pixels_and_tokens_that_are_refused(inputs, targets, classes, message):
+    with pytest.raises(DataError, match=message):
+        Dataset(inputs, targets, classes=tuple(classes))
+
+
+def test_a_fingerprint_is_of_shape_dtype_and_contents(tmp_path, monkeypatch):
+    x, y = np.arange(24, dtype=np.uint8).reshape(4, 6), np.array([0, 1, 1, 0])
+    classes = ("a", "b")
+    one = Dataset(x, y, classes=classes).fingerprint()
+    # As every reader can compute it.
+    state = hashlib.sha256(b"|u1(4, 6)" + x.tobytes() + b"<i8(4,)" + y.astype("<i8").tobytes())
+    assert one == state.hexdigest()
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    same = [np.asfortranarray(x), np.repeat(x, 2, axis=0)[::2], mapped]
+    assert {Dataset(each, y, classes=classes).fingerprint() for each in same} == {one}
+    monkeypatch.setattr("chainrule.data.dataset.CHUNK", 5)
+    assert Dataset(x, y, classes=classes).fingerprint() == one
+    others = [
+        (x.reshape(4, 2, 3), y), (x.astype(np.float32), y), (x + np.uint8(1), y),
+        (x[::-1], y), (x, 1 - y), (x, y.astype(np.float32)),
+    ]  # fmt: skip
+    found = {
+        Dataset(a, b, classes=classes if b.dtype == np.int64 else ()).fingerprint()
+        for a, b in others
+    }
+    assert len(found | {one}) == 7
+
+
 def test_a_dataset_refuses_other_dtypes():
     with pytest.raises(DataError, match=r"got float64 and int64; chainrule.data.arrays casts"):
         Dataset(np.zeros((1, 1)), np.zeros(1, np.int64), classes=("a",))

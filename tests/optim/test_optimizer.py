@@ -8,7 +8,7 @@ from chainrule import nn, optim
 from chainrule.errors import DataError, DTypeError, GradientError, ShapeError
 from chainrule.ops.tensor import Tensor
 
-EVERY = [getattr(optim, n) for n in optim.__all__ if n not in ("Group", "Optimizer", "groups")]
+EVERY = [getattr(optim, n) for n in optim.rules.__all__]
 
 
 def model():

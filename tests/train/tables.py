@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from chainrule.train.tasks import Options
+from chainrule.train import Options
 
 QUICK = Options(hidden=(8,), epochs=2, rate=0.01)
 

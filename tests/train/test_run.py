@@ -8,18 +8,19 @@ import stat
 import subprocess
 import threading
 from contextlib import suppress
-from hashlib import sha256
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
+from chainrule import files
 from chainrule.data import digits
 from chainrule.errors import RunError
-from chainrule.train import files, load_run, mlp, predict_csv, train_csv, train_digits
+from chainrule.train import load_run, mlp, predict_csv, train_csv, train_digits
 from chainrule.train.models import build, count_weights, describe_mlp
+from chainrule.train.options import Options
 from chainrule.train.run import Run, check_folder
-from chainrule.train.tasks import Options
+from chainrule.train.sealed import seal, unseal
 from tests.train.tables import QUICK, table
 
 NAMES = {"model.safetensors", "run.json", "metrics.csv"}
@@ -48,7 +49,9 @@ def test_a_loaded_run_predicts_the_same_bits(digits_run):
     run, x = load_run(digits_run.folder), digits().inputs[:50]
     assert np.asarray(run.model(x)).tobytes() == np.asarray(digits_run.run.model(x)).tobytes()
     assert run.classes == tuple("0123456789") and run.encoder is None
+    fingerprint = run.data.pop("fingerprint")
     assert run.data == {"kind": "digits", "split": [0.6, 0.2, 0.2], "seed": 0}
+    assert len(fingerprint) == 64
     assert run.training["optimizer"] == "adam" and run.training["hidden"] == [8]
     assert run.result["test_score"] == digits_run.test_score
     assert run.result["measure"] == "accuracy" and run.result["epochs"] == 2
@@ -170,28 +173,23 @@ def model_with(**changes):
     return damage
 
 
-def weights_as(change, *, sign=False):
-    """Other bytes as the file of weights; with `sign`, run.json says that they are the ones."""
+def weights_as(change):
+    """Other bytes as the file of weights."""
 
     def damage(folder):
         file = folder / "model.safetensors"
         file.write_bytes(change(file.read_bytes()))
-        if sign:
-            settings_with(weights=sha256(file.read_bytes()).hexdigest())(folder)
 
     return damage
 
 
-def arrays_as(change):
-    """Other arrays in a proper file of weights, of the same number of bytes or more."""
+def sealed_as(change=lambda arrays: arrays, **about):
+    """Other arrays and another description in a proper file of weights with a right checksum."""
 
     def damage(folder):
         file = folder / "model.safetensors"
-        content = save(change(load_file(file)))
-        size = file.stat().st_size
-        file.write_bytes(content)
-        assert len(content) >= size - 200
-        settings_with(weights=sha256(content).hexdigest())(folder)
+        arrays, said = unseal(file, 0, 10**9)
+        file.write_bytes(seal(change(arrays), said | about))
 
     return damage
 
@@ -250,19 +248,30 @@ HUGE = 2**62
 ENTRY = {"dtype": "F32", "shape": [64, 8], "data_offsets": [0, 2048]}
 DAMAGES = {
     "no settings": (move("run.json"), "has no run.json: it is no complete run"),
-    "no weights": (move("model.safetensors"), "has no model.safetensors"),
+    "no weights": (move("model.safetensors"), "has no model.safetensors: it is no complete run"),
     "settings are a folder": (as_folder("run.json"), "run.json is damaged: it is no file"),
     "weights are a folder": (as_folder("model.safetensors"), "it is no file"),
     "settings are a pipe": (as_pipe("run.json"), "it is no file"),
     # weights
     "empty weights": (weights_as(lambda b: b""), r"has 0 bytes, expected 2,440 to"),
-    "truncated weights": (weights_as(lambda b: b[:-1], sign=True), "model.safetensors is damaged"),
+    "truncated weights": (weights_as(lambda b: b[:-1]), "model.safetensors is damaged"),
     "half the weights": (weights_as(lambda b: b[: len(b) // 2]), "bytes, expected"),
     "garbage": (weights_as(lambda b: bytes(range(256)) * 16), "model.safetensors is damaged"),
     "a pickle": (weights_as(lambda b: b"\x80\x04cos\nsystem\n." * 300), "is damaged"),
     "zeros": (weights_as(lambda b: bytes(len(b))), "model.safetensors is damaged"),
     "a byte more": (weights_as(lambda b: b + b"\0"), "model.safetensors is damaged"),
-    "one bit": (weights_as(lambda b: b[:-1] + bytes([b[-1] ^ 1])), "not the file that run.json"),
+    "one bit": (weights_as(lambda b: b[:-1] + bytes([b[-1] ^ 1])), "checksum is not that of what"),
+    "one bit of the header": (
+        weights_as(lambda b: b.replace(b"weights", b"weighty", 1)), "safetensors is damaged: its c",
+    ),
+    "of another run": (sealed_as(run="0" * 16), "not the file that run.json was written with"),
+    "of another kind": (sealed_as(kind="checkpoint"), "holds no weights of a run: 'checkpoint'"),
+    "weights of format 9": (sealed_as(format=9), "has format 9, this version reads up to 2: upda"),
+    "weights of no format": (sealed_as(format="x"), "it has no format number"),
+    "a foreign file": (
+        weights_as(lambda b: save({"0.weight": np.zeros((64, 10), np.float32)})),
+        "is no file of a run: its metadata has no 'chainrule'",
+    ),
     "header of 2**63 bytes": (
         weights_as(lambda b: (2**63).to_bytes(8, "little") + b[8:]), "safetensors is damaged",
     ),
@@ -286,18 +295,18 @@ DAMAGES = {
     "header no JSON": (header_as(b"{" * 60), "safetensors is damaged"),
     "header deep": (header_as(b"[" * 50_000), "safetensors is damaged"),
     "a 10 MB file": (weights_as(lambda b: b + bytes(10_000_000)), "bytes, expected 2,440 to"),
-    "other names": (arrays_as(renamed), r"does not fit the model: it has \['0.bias', '0.kernel'"),
-    "a missing array": (arrays_as(without_one), "does not fit the model: it has"),
+    "other names": (sealed_as(renamed), r"do not fit the model: there are \['0.bias', '0.kernel'"),
+    "a missing array": (sealed_as(without_one), "do not fit the model: there are"),
     "transposed": (
-        arrays_as(replaced("0.weight", lambda w: np.ascontiguousarray(w.T))),
-        r"does not fit the model: 0.weight is float32\[8, 64\], expected float32\[64, 8\]",
+        sealed_as(replaced("0.weight", lambda w: np.ascontiguousarray(w.T))),
+        r"do not fit the model: 0.weight is float32\[8, 64\], expected float32\[64, 8\]",
     ),
     "float64": (
-        arrays_as(replaced("2.bias", lambda w: w.astype(np.float64))), "2.bias is float64"
+        sealed_as(replaced("2.bias", lambda w: w.astype(np.float64))), "2.bias is float64"
     ),
-    "integers": (arrays_as(replaced("2.bias", lambda w: w.astype(np.int32))), "2.bias is int32"),
-    "NaN": (arrays_as(replaced("0.weight", one_nan)), "0.weight holds NaN or infinity"),
-    "infinity": (arrays_as(replaced("2.bias", lambda w: w + np.inf)), "2.bias holds NaN or inf"),
+    "integers": (sealed_as(replaced("2.bias", lambda w: w.astype(np.int32))), "2.bias is int32"),
+    "NaN": (sealed_as(replaced("0.weight", one_nan)), "0.weight holds NaN or infinity"),
+    "infinity": (sealed_as(replaced("2.bias", lambda w: w + np.inf)), "2.bias holds NaN or inf"),
     # settings
     "empty settings": (settings_as(""), "run.json is damaged: it is not JSON"),
     "not JSON": (settings_as("{'format': 1}"), "run.json is damaged: it is not JSON"),
@@ -307,12 +316,13 @@ DAMAGES = {
     "a number": (settings_as("7"), "it has no format number"),
     "nested deep": (settings_as("[" * 200_000), "run.json is damaged"),
     "a long number": (settings_as('{"format": ' + "9" * 5000 + "}"), "run.json is damaged"),
-    "format 2": (settings_with(format=2), "has format 2, this version reads up to 1: update"),
+    "format 3": (settings_with(format=3), "has format 3, this version reads up to 2: update"),
+    "format 1": (settings_with(format=1), "has format 1, this version reads 2: train again"),
     "format 0": (settings_with(format=0), "it has no format number"),
     "format true": (settings_with(format=True), "it has no format number"),
     "format 1.0": (settings_with(format=1.0), "it has no format number"),
-    "other sum": (settings_with(weights="0" * 64), "not the file that run.json"),
-    "no sum": (settings_with(weights=None), "not the file that run.json"),
+    "other data": (settings_with(data={"kind": "digits"}), "not the file that run.json was writte"),
+    "other training": (settings_with(training={"rate": 1.0}), "not the file that run.json was wri"),
     "classes a text": (settings_with(classes="0123456789"), "classes are not a list of names"),
     "classes numbers": (settings_with(classes=list(range(10))), "classes are not a list of names"),
     "nine classes": (settings_with(classes=list("012345678")), "9 classes for a model of 10 out"),
@@ -330,8 +340,10 @@ DAMAGES = {
     "hidden a fraction": (model_with(hidden=[8.0]), "sizes are not whole numbers"),
     "inputs a text": (model_with(inputs="64"), "sizes are not whole numbers"),
     "outputs 0": (model_with(outputs=0), "sizes are not whole numbers"),
-    "other inputs": (model_with(inputs=65), "does not fit the model|bytes, expected"),
-    "a model of 4 TB": (model_with(hidden=[1_000_000, 1_000_000]), "bytes, expected 4,0"),
+    "other inputs": (model_with(inputs=65), "not the file that run.json was|bytes, expected"),
+    "a model of 4 TB": (
+        model_with(hidden=[1_000_000, 1_000_000]), "would have 1,000,076,000,010 numbers, more tha",
+    ),
     "a million layers": (model_with(hidden=[1] * 1_000_000), "bytes, expected"),
     "too large a layer": (model_with(hidden=[10**30]), "sizes are not whole numbers"),
     "activation of the system": (model_with(activation="__import__"), "is not known to this"),
@@ -339,7 +351,7 @@ DAMAGES = {
     **{
         f"no {name}": (settings_without(name), f"it has no {name}|it has no format number")
         for name in (
-            "format", "weights", "model", "data", "training", "classes", "encoder", "result",
+            "format", "model", "data", "training", "classes", "encoder", "result",
         )
     },
 }  # fmt: skip
@@ -501,8 +513,8 @@ def test_a_disk_that_fills_up_while_training(folder, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", later)
     with pytest.raises(RunError, match="No space left"):
         train_digits(Options(hidden=(8,), epochs=5), out=folder, progress=False)
-    assert contents(folder).keys() == NAMES
-    assert load_run(folder).result == {"epochs": 1, "stopped": "not finished"}
+    assert contents(folder).keys() == NAMES - {"model.safetensors"} | {"checkpoint.safetensors"}
+    assert load_run(folder).result["state"] == "running"
 
 
 def test_a_real_full_disk(digits_run, tmp_path):

@@ -72,7 +72,9 @@ def pull_back(
             continue
         inputs = node.inputs
         if primitive is ITEM:
-            parts = table.setdefault(inputs[0], [None] * len(inputs[0].type.items))
+            parts = get(inputs[0])
+            if parts is None:
+                parts = table[inputs[0]] = [None] * len(inputs[0].type.items)
             k = node.params["index"]  # type: ignore[index]
             parts[k] = u if parts[k] is None else parts[k] + u
             continue

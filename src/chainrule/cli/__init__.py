@@ -1,4 +1,4 @@
-"""The command line: `chainrule train`, `chainrule predict`, `chainrule explain`."""
+"""The command line: `chainrule train`, `predict`, `evaluate`, `sample`, `runs`, `explain`."""
 
 from __future__ import annotations
 

@@ -6,18 +6,21 @@ import typer
 from rich.console import Console
 
 from ..errors import ChainruleError
-from . import explain, predict, train
+from . import evaluate, explain, predict, runs, sample, train
 
 STOPPED = 130
 
 app = typer.Typer(
     name="chainrule",
-    help="Neural networks you can see through: train, predict, explain.",
+    help="Neural networks you can see through: train, evaluate, explain.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
+app.command("sample")(sample.sample)
+app.command("runs")(runs.runs)
 app.command("explain", context_settings={"ignore_unknown_options": True})(explain.explain)
 
 
@@ -26,7 +29,7 @@ def about(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and stop."),
 ) -> None:
-    """Neural networks you can see through: train, predict, explain."""
+    """Neural networks you can see through: train, evaluate, explain."""
     if version:
         from .. import __version__
 

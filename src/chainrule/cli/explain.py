@@ -22,7 +22,7 @@ def explain(
 ) -> None:
     """Print each gate of an expression: value, upstream, local and downstream gradients."""
     from ..explain import evaluate, show, table
-    from ..train.files import write_text
+    from ..files import write_text
 
     result, names = evaluate(expression, _values(values or []))
     Console(highlight=False).print(table(result, names))

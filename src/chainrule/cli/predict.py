@@ -17,8 +17,8 @@ def predict(
 ) -> None:
     """Print a prediction for each row of a CSV file."""
     from ..errors import RunError
+    from ..files import write_text
     from ..train import load_run, predict_csv
-    from ..train.files import write_text
 
     if out is not None and out.exists() and out.samefile(file):
         raise RunError(f"--out {out} is the file to predict from: give another name")

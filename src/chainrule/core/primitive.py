@@ -224,5 +224,8 @@ class Item(Primitive):
         item: ArrayType = types[0].items[params["index"]]
         return item
 
+    def replay(self, xp: Any, inputs: Sequence[Any], params: Params) -> Any:
+        return inputs[0][params["index"]]
+
 
 LINK, ITEM = Linked(), Item()

@@ -2,7 +2,9 @@
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,6 +15,8 @@ from ..errors import DataError
 from .dataset import Dataset
 
 Indices = NDArray[np.int64]
+Batch = tuple[NDArray[Any], NDArray[Any]]
+Augment = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
 FRACTIONS = (0.6, 0.2, 0.2)
 
 
@@ -30,8 +34,15 @@ def permutation(seed: int, epoch: int, n: int) -> Indices:
     >>> bool((permutation(0, 1, 9) == permutation(0, 1, 9)).all())
     True
     """
-    sequence = np.random.SeedSequence(_whole("seed", seed), spawn_key=(_whole("epoch", epoch),))
-    return np.random.Generator(np.random.PCG64(sequence)).permutation(_whole("n", n))
+    return generator(seed, epoch).permutation(whole("n", n))
+
+
+def generator(seed: int, epoch: int, *key: int) -> np.random.Generator:
+    """The random numbers of (seed, epoch, key): independent for different ones."""
+    key = (whole("epoch", epoch), *key)
+    return np.random.Generator(
+        np.random.PCG64(np.random.SeedSequence(whole("seed", seed), spawn_key=key))
+    )
 
 
 def batches(
@@ -42,18 +53,32 @@ def batches(
     epoch: int = 0,
     shuffle: bool = True,
     drop_last: bool = False,
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    start: int = 0,
+    ahead: int = 0,
+    augment: Augment | None = None,
+) -> Iterator[Batch]:
     """One epoch: pairs (inputs, targets) of `size` examples, each example once.
 
-    `data` is a Dataset or a pair of arrays of the same length; dtypes are kept. The order is
-    `permutation(seed, epoch, n)`, or that of the data with `shuffle=False`. The last batch is
-    smaller if `size` does not divide n, and left out with `drop_last=True`.
+    `data` is a Dataset or a pair of arrays of the same length. dtypes are kept, but for the uint8
+    pixels of a Dataset, which become float32 x/255. The order is `permutation(seed, epoch, n)`,
+    or that of the data with `shuffle=False`. The last batch is smaller if `size` does not divide
+    n, and left out with `drop_last=True`. The first `start` batches are skipped; the others are
+    what they are without skipping.
+
+    `augment(inputs, rng)` changes the inputs of each batch, which it may write to; `rng` depends
+    on seed, epoch and the number of the batch. `ahead` batches are made in a thread before they
+    are asked for; the thread ends with the iterator, and an error in it is raised here.
 
     Raises DataError at once, not at the first batch.
 
     >>> x, y = np.arange(10.0).reshape(5, 2), np.arange(5)
     >>> [targets.tolist() for _, targets in batches((x, y), 2, seed=0, shuffle=False)]
     [[0, 1], [2, 3], [4]]
+    >>> noisy = lambda x, rng: x + rng.normal(size=x.shape)
+    >>> (one, _), *_ = batches((x, y), 2, seed=0, augment=noisy, start=2)
+    >>> (_, _, (two, _)) = batches((x, y), 2, seed=0, augment=noisy, ahead=2)
+    >>> bool((one == two).all())
+    True
     """
     pair = (data.inputs, data.targets) if isinstance(data, Dataset) else data
     x, y = (np.asarray(each) for each in pair)
@@ -62,17 +87,52 @@ def batches(
             f"batches wants inputs and targets of the same length, at least 1; got shapes "
             f"{x.shape} and {y.shape}"
         )
-    if _whole("size", size) < 1:
+    if whole("size", size) < 1:
         raise DataError(f"batches wants a size of at least 1, got {size}")
     if drop_last and size > len(x):
         raise DataError(
             f"batches of {size} from {len(x)} examples with drop_last=True: there is none; "
             f"use a size of at most {len(x)}"
         )
+    count = len(x) // size if drop_last else -(-len(x) // size)
+    if whole("start", start) > count:
+        raise DataError(f"batches cannot start at {start}: an epoch has {count} of {size} examples")
     order = permutation(seed, epoch, len(x)) if shuffle else np.arange(len(x))
-    stop = len(x) - len(x) % size if drop_last else len(x)
-    parts = (order[start : start + size] for start in range(0, stop, size))
-    return ((x[part], y[part]) for part in parts)
+
+    def make(number: int) -> Batch:
+        part = order[number * size : (number + 1) * size]
+        inputs, targets = x[part], y[part]
+        if isinstance(data, Dataset) and inputs.dtype == np.uint8:
+            inputs = np.divide(inputs, np.float32(255), dtype=np.float32)
+        if augment is not None:
+            inputs = augment(inputs, generator(seed, epoch, 1, number))
+            if np.shape(inputs)[:1] != targets.shape[:1]:
+                raise DataError(
+                    f"augment returned shape {np.shape(inputs)} for {len(targets)} examples; "
+                    "it must keep their number"
+                )
+        return inputs, targets
+
+    if whole("ahead", ahead):
+        return _made_ahead(make, range(start, count), ahead)
+    return (make(number) for number in range(start, count))
+
+
+def _made_ahead(
+    make: Callable[[int], Batch], numbers: range, ahead: int
+) -> Generator[Batch, None, None]:
+    """make(number) of all numbers, `ahead` of them computed in a thread while one is used."""
+    with ThreadPoolExecutor(1, "chainrule batches") as pool:
+        ready = deque(pool.submit(make, number) for number in numbers[:ahead])
+        try:
+            for number in numbers[ahead:]:
+                batch = ready.popleft().result()
+                ready.append(pool.submit(make, number))
+                yield batch
+            while ready:
+                yield ready.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def split(
@@ -96,7 +156,7 @@ def split(
     >>> [len(part) for part in split([0, 1] * 50, seed=0)]
     [60, 20, 20]
     """
-    shares = _check_fractions(fractions)
+    shares = check_fractions(fractions)
     y = np.asarray(targets)
     if y.ndim == 0 or len(y) == 0:
         raise DataError(f"split wants the targets of at least one example, got shape {y.shape}")
@@ -168,7 +228,7 @@ def _deal(n: int, shares: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDAr
     return counts
 
 
-def _check_fractions(fractions: Sequence[float]) -> NDArray[np.float64]:
+def check_fractions(fractions: Sequence[float]) -> NDArray[np.float64]:
     try:
         shares = np.array([float(share) for share in fractions], dtype=np.float64)
     except (TypeError, ValueError):
@@ -183,7 +243,7 @@ def _check_fractions(fractions: Sequence[float]) -> NDArray[np.float64]:
     return normal
 
 
-def _whole(what: str, value: int) -> int:
+def whole(what: str, value: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:

@@ -1,6 +1,7 @@
 """A data set: inputs, targets and the names that belong to them."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -9,17 +10,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "language"]
+CHUNK = 1 << 24
+"""Bytes looked at in one go, so that a memory-mapped array is never in memory as a whole."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """n examples: `inputs[i]` belongs to `targets[i]`; checked when made, read-only after.
 
-    `inputs` is float32 of shape (n, ...). `targets` is int64 of shape (n,), an index into
-    `classes`, or, where `classes` is empty (regression), float32 of shape (n,) or (n, k).
-    `features` names the columns of inputs of shape (n, d), and may be empty. `image_shape` says
-    how one example's inputs are drawn as a picture, if they are one.
+    `inputs`, of shape (n, ...), are float32, or uint8 pixels, which `batches` hands out as
+    float32 x/255 (they may be a memory map), or int64 tokens. `targets` is int64 of shape (n,),
+    an index into `classes`; or, where `classes` is empty (regression), float32 of shape (n,) or
+    (n, k); or, where the inputs are tokens (language), int64 of the shape of the inputs, the
+    token that follows each, and `classes` names the tokens. `features` names the columns of
+    inputs of shape (n, d), and may be empty. `image_shape` says how one example's inputs are
+    drawn as a picture, if they are one.
 
     Raises DataError. `arrays` makes a Dataset of anything array-like.
 
@@ -30,7 +36,7 @@ class Dataset:
     array([[2., 3.]], dtype=float32)
     """
 
-    inputs: NDArray[np.float32]
+    inputs: NDArray[Any]
     targets: NDArray[Any]
     name: str = "data"
     classes: tuple[str, ...] = ()
@@ -38,13 +44,18 @@ class Dataset:
     image_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.inputs.dtype != np.float32 or self.targets.dtype not in (np.int64, np.float32):
+        known = (np.float32, np.uint8, np.int64), (np.int64, np.float32)
+        if self.inputs.dtype not in known[0] or self.targets.dtype not in known[1]:
             raise DataError(
-                f"{self.name}: a Dataset holds float32 inputs and int64 or float32 targets, got "
-                f"{self.inputs.dtype} and {self.targets.dtype}; chainrule.data.arrays casts"
+                f"{self.name}: a Dataset holds float32, uint8 or int64 inputs and int64 or float32 "
+                f"targets, got {self.inputs.dtype} and {self.targets.dtype}; "
+                "chainrule.data.arrays casts"
             )
         _check_arrays(self.name, self.inputs, self.targets)
-        _check_targets(self.name, self.targets, self.classes)
+        if self.task == "language":
+            _check_tokens(self.name, self.inputs, self.targets, self.classes)
+        else:
+            _check_targets(self.name, self.targets, self.classes)
         example = self.inputs.shape[1:]
         if self.features and example != (len(self.features),):
             raise DataError(
@@ -63,14 +74,38 @@ class Dataset:
         return len(self.inputs)
 
     def __repr__(self) -> str:
-        about = f"{len(self.classes)} classes" if self.classes else "regression"
+        kind = "tokens" if self.task == "language" else "classes"
+        about = f"{len(self.classes)} {kind}" if self.classes else "regression"
         shape = self.inputs.shape[1:]
         return f"Dataset({self.name!r}, {len(self)} examples, inputs {shape}, {about})"
 
     @property
     def task(self) -> Task:
-        """`"classification"` if there are classes, else `"regression"`."""
+        """`"language"` if inputs are int64, `"classification"` if there are classes, else
+        `"regression"`."""
+        if self.inputs.dtype == np.int64:
+            return "language"
         return "classification" if self.classes else "regression"
+
+    def epoch(self, seed: int, number: int) -> "Dataset":
+        """The data as it is in epoch `number`: itself here; `TextPart` shifts its windows."""
+        return self
+
+    def fingerprint(self) -> str:
+        """sha256 of the dtypes, shapes and contents of inputs and targets, as 64 hex digits.
+
+        The same on every machine, for any memory layout; 1 GB takes about a second.
+
+        >>> arrays([[1], [2]], [0, 1]).fingerprint()[:8]
+        '70e62e82'
+        """
+        state = hashlib.sha256()
+        for array in (self.inputs, self.targets):
+            little = array.dtype.newbyteorder("<")
+            state.update(f"{little.str}{array.shape}".encode())
+            for part in chunks(array):
+                state.update(np.ascontiguousarray(part, little).data.cast("B"))
+        return state.hexdigest()
 
     def take(self, indices: ArrayLike) -> "Dataset":
         """The examples at `indices` (integers or a mask), in that order, as a Dataset (a copy)."""
@@ -179,6 +214,8 @@ def _check_arrays(name: str, inputs: NDArray[Any], targets: NDArray[Any]) -> Non
             "hold no values"
         )
     for what, array in (("inputs", inputs), ("targets", targets)):
+        if array.dtype.kind != "f":
+            continue
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
             at = tuple(int(i) for i in bad[0])
@@ -198,10 +235,33 @@ def _check_targets(name: str, targets: NDArray[Any], classes: tuple[str, ...]) -
             f"{name}: class labels must be integers of shape (n,), "
             f"got {targets.dtype} of shape {targets.shape}"
         )
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= len(classes):
-        where = int(np.argmax((targets < 0) | (targets >= len(classes))))
+    _check_range(f"{name}: targets", targets, classes)
+
+
+def _check_tokens(
+    name: str, inputs: NDArray[Any], targets: NDArray[Any], classes: tuple[str, ...]
+) -> None:
+    if targets.dtype != np.int64 or inputs.shape != targets.shape or inputs.ndim != 2:
         raise DataError(
-            f"{name}: targets[{where}] is {targets[where]}, but labels of {len(classes)} classes "
-            f"go from 0 to {len(classes) - 1}"
+            f"{name}: tokens are int64 inputs and int64 targets of one shape (n, length), got "
+            f"{inputs.dtype} of shape {inputs.shape} and {targets.dtype} of shape {targets.shape}"
         )
+    if not classes:
+        raise DataError(f"{name}: inputs are tokens and no classes are named; name each token")
+    for what, array in (("inputs", inputs), ("targets", targets)):
+        _check_range(f"{name}: {what}", array, classes)
+
+
+def _check_range(what: str, labels: NDArray[Any], classes: tuple[str, ...]) -> None:
+    if labels.min() < 0 or labels.max() >= len(classes):
+        at = tuple(int(i) for i in np.argwhere((labels < 0) | (labels >= len(classes)))[0])
+        raise DataError(
+            f"{what}[{', '.join(map(str, at))}] is {labels[at]}, but labels of {len(classes)} "
+            f"classes go from 0 to {len(classes) - 1}"
+        )
+
+
+def chunks(array: NDArray[Any], size: int | None = None) -> Iterator[NDArray[Any]]:
+    """`array` as runs of rows of at most `size` bytes (`CHUNK`) each, or of one row."""
+    rows = max(1, (size or CHUNK) * len(array) // max(1, array.nbytes))
+    return (array[start : start + rows] for start in range(0, len(array), rows))

@@ -170,7 +170,9 @@ def read_csv(
     task: Task | None = None,
     ignore: Iterable[str] = (),
 ) -> Dataset:
-    """A CSV file as a Dataset: `Encoder.fit(table, target).dataset(table)`; numbers unscaled.
+    """A CSV or Parquet file as a Dataset: `Encoder.fit(table, target).dataset(table)`.
+
+    Numbers are not scaled.
 
     To train, use `split_csv`, or `Encoder` itself, which scale by the training rows and keep the
     recipe for later files. `read_table` says what a file must look like, `Encoder.fit` how
@@ -189,7 +191,7 @@ def split_csv(
     task: Task | None = None,
     ignore: Iterable[str] = (),
 ) -> tuple[Encoder, tuple[Dataset, Dataset, Dataset]]:
-    """A CSV file ready for training: the Encoder, and (train, validation, test).
+    """A CSV or Parquet file ready for training: the Encoder, and (train, validation, test).
 
     The split is `split_dataset`'s. Means and deviations are those of the training rows;
     categories are those of the whole file. Raises DataError, as `read_csv` and `split_dataset`.

@@ -1,4 +1,4 @@
-"""A CSV file as columns of text, with checks that say which line and column is wrong."""
+"""A CSV or Parquet file as columns of text; checks say which line and column is wrong."""
 
 import csv
 import difflib
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .parquet import read_columns
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "+nan", "-nan", "null"})
 MOSTLY_NUMBERS = 0.9
@@ -24,6 +25,7 @@ SHOWN = 12
 class Table:
     """Columns of text by name, in the order of the file, and the line each row starts on.
 
+    `counted` is what `lines` counts: the "line"s of a CSV file, the "row"s of a Parquet file.
     Values are checked when a column is read with `numbers` or `texts`, not before: a file to
     predict from may hold columns that nobody asks for.
     """
@@ -33,6 +35,7 @@ class Table:
     lines: list[int]
     # Parsing is the slow part of a large file, and each numeric column is wanted three times.
     _parsed: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)
+    counted: str = "line"
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -96,7 +99,8 @@ class Table:
         """DataError about one value: file, line, column, the value and `why`."""
         value = repr(self.cells[name][row])
         shown = value if len(value) <= 80 else value[:77] + "…'"
-        raise DataError(f"{self.source}, line {self.lines[row]}, column {name!r}: {shown} {why}")
+        where = f"{self.source}, {self.counted} {self.lines[row]}, column {name!r}"
+        raise DataError(f"{where}: {shown} {why}")
 
     def _refuse(self, name: str, is_bad: Callable[[str], bool], why: str) -> None:
         for row, cell in enumerate(self.cells[name]):
@@ -113,15 +117,23 @@ class Table:
 def read_table(path: str | os.PathLike[str]) -> Table:
     """The rows of a CSV file: UTF-8, commas, one header line of distinct names, quotes as usual.
 
-    Spaces around values are dropped and blank lines are skipped. The file is held in memory.
+    Spaces around values are dropped and blank lines are skipped. A file whose name ends in
+    .parquet is read by pyarrow (`pip install 'chainrule[parquet]'`): columns of numbers, texts
+    and booleans. The file is held in memory.
 
     Raises DataError for a file that cannot be read or is not such a table, naming the line.
     """
     source = os.fspath(path)
+    if source.lower().endswith(".parquet"):
+        names, texts = read_columns(source)
+        if not texts or not texts[0]:
+            raise DataError(f"{source}: {len(texts)} columns and no rows")
+        cells = dict(zip(_check_header(source, names), texts, strict=True))
+        return Table(source, cells, list(range(1, len(texts[0]) + 1)), counted="row")
     rows, lines = _read_rows(source, _read_text(source))
     if not rows:
         raise DataError(f"{source}: the file is empty; it needs a header line and rows")
-    header = _check_header(source, lines[0], rows[0])
+    header = _check_header(f"{source}, line {lines[0]}", rows[0])
     if len(rows) == 1:
         raise DataError(f"{source}: a header and no rows")
     columns = zip(*rows[1:], strict=True)
@@ -178,9 +190,8 @@ def _read_rows(source: str, text: str) -> tuple[list[list[str]], list[int]]:
         raise DataError(f"{source}, line {reader.line_num}: not CSV: {error}") from error
 
 
-def _check_header(source: str, line: int, row: Sequence[str]) -> list[str]:
+def _check_header(where: str, row: Sequence[str]) -> list[str]:
     header = [name.strip() for name in row]
-    where = f"{source}, line {line}"
     if len(header) == 1:
         for separator in (";", "\t", "|"):
             if separator in header[0]:

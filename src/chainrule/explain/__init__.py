@@ -3,6 +3,8 @@
 - `explain("(x + y) * z", x=-2, y=5, z=-4)`: a formula, gate by gate.
 - `gates(f)`, `text(f)`, `table(f)`: the gates of any Tensor, as records, text, a rich table.
 - `show(f)`: the graph as a picture; the same as `f.show()`.
+- `first_nonfinite(loss)`: the first gate that made a NaN or an infinity.
+- `units(model, example)`: the layers of units of a network, and their connections.
 
 >>> from chainrule.explain import explain
 >>> explain("(x + y) * z", x=-2, y=5, z=-4)
@@ -34,7 +36,9 @@ from .gates import (
     table,
     text,
 )  # fmt: skip
+from .nonfinite import Nonfinite, first_nonfinite
 from .picture import Picture, show
+from .units import UnitLayer, Units, units
 
 
 def explain(expression: str, /, **values: float) -> Explanation:
@@ -48,6 +52,7 @@ def explain(expression: str, /, **values: float) -> Explanation:
 
 
 __all__ = [
-    "Explanation", "ExpressionError", "GateRecord", "InputRecord", "Picture", "VariableRecord",
-    "evaluate", "examine", "explain", "gates", "show", "table", "text",
+    "Explanation", "ExpressionError", "GateRecord", "InputRecord", "Nonfinite", "Picture",
+    "UnitLayer", "Units", "VariableRecord", "evaluate", "examine", "explain", "first_nonfinite",
+    "gates", "show", "table", "text", "units",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """First values for weights. Each takes a key (or a seed), a shape and a dtype; none has a state.
 
 The fans of a shape are how many inputs each output has, and how many outputs each input has:
-(inputs, outputs) for a matrix. Give `fans=(fan_in, fan_out)` for other shapes.
+(inputs, outputs) for a matrix. Give `fans=(fan_in, fan_out)` for other shapes, as convolutions do.
 """
 
 from __future__ import annotations
@@ -97,8 +97,10 @@ def he_normal(
     return _normal(key, shape, dtype, math.sqrt(2 / _fans(shape, fans)[0]))
 
 
-def normal(key: Any, shape: Shape, dtype: Any = float32, *, std: float = 0.01) -> Tensor:
-    """W ~ N(0, std²).
+def normal(
+    key: Any, shape: Shape, dtype: Any = float32, *, std: float = 0.01, fans: Any = None
+) -> Tensor:
+    """W ~ N(0, std²); the fans are not used.
 
     >>> import chainrule as cr
     >>> cr.nn.init.normal(0, (4,), std=0.1).shape
@@ -107,8 +109,8 @@ def normal(key: Any, shape: Shape, dtype: Any = float32, *, std: float = 0.01) -
     return _normal(key, shape, dtype, std)
 
 
-def zeros(key: Any, shape: Shape, dtype: Any = float32) -> Tensor:
-    """0 everywhere; the key is not used. For biases, never for all weights of a hidden layer.
+def zeros(key: Any, shape: Shape, dtype: Any = float32, *, fans: Any = None) -> Tensor:
+    """0 everywhere; key and fans are not used. For biases, never for all weights of a hidden layer.
 
     >>> import chainrule as cr
     >>> cr.nn.init.zeros(0, (2,))
@@ -117,8 +119,8 @@ def zeros(key: Any, shape: Shape, dtype: Any = float32) -> Tensor:
     return _zeros(shape, dtype=dtype)
 
 
-def ones(key: Any, shape: Shape, dtype: Any = float32) -> Tensor:
-    """1 everywhere; the key is not used.
+def ones(key: Any, shape: Shape, dtype: Any = float32, *, fans: Any = None) -> Tensor:
+    """1 everywhere; key and fans are not used.
 
     >>> import chainrule as cr
     >>> cr.nn.init.ones(0, (2,))

@@ -1,18 +1,25 @@
-"""Layers: modules with weights, and modules made of others."""
+"""Layers: dense ones, lookups, and modules made of others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from math import prod
 from typing import Any, overload
 
 import numpy as np
 
 from ..core.types import as_dtype, float32
-from ..errors import AxisError, DTypeError, ShapeError
-from ..ops.contraction import matmul
+from ..errors import AxisError, DataError, DTypeError, ShapeError
+from ..ops import matmul, reshape, take
+from ..ops.dispatch import to_tensor
 from ..ops.tensor import ArrayLike, Parameter, Tensor
 from . import init
+from .activations import maxout
+from .arguments import check_sizes
 from .module import Module
+
+UNIT_NORMAL = partial(init.normal, std=1.0)
 
 
 class Linear(Module):
@@ -35,12 +42,10 @@ class Linear(Module):
         self, inputs: int, outputs: int, bias: bool = True, *, seed: Any = None,
         initializer: init.Initializer = init.he_normal, dtype: Any = float32,
     ) -> None:  # fmt: skip
-        sizes = (inputs, outputs)
-        if not all(hasattr(n, "__index__") and n >= 1 for n in sizes):
-            raise ShapeError(f"Linear takes positive sizes (inputs, outputs), received {sizes}")
+        check_sizes("Linear", inputs=inputs, outputs=outputs)
         dtype = as_dtype(dtype)
         self.initializer = initializer
-        self.weight = Parameter(np.zeros(sizes, dtype))
+        self.weight = Parameter(np.zeros((inputs, outputs), dtype))
         self.bias = Parameter(np.zeros(outputs, dtype)) if bias else None
         self.initialize(seed)
 
@@ -56,12 +61,134 @@ class Linear(Module):
             y = matmul(x, self.weight)
         except ShapeError:
             inputs, outputs = self.weight.shape
-            name = ".".join(self._path) and f"layer {'.'.join(self._path)}, "
             raise ShapeError(
-                f"{name}Linear({inputs}, {outputs}) takes arrays with a last axis of {inputs}, "
-                f"received shape {np.shape(x)}"
+                f"{self._where()}Linear({inputs}, {outputs}) takes arrays with a last axis of "
+                f"{inputs}, received shape {np.shape(x)}"
             ) from None
         return y if self.bias is None else y + self.bias
+
+
+class Maxout(Module):
+    """y_j = max over k of (x·W + b)_(j·pieces + k): the largest of several linear pieces.
+
+    x (…, inputs), y (…, outputs), with a Linear layer of inputs by outputs·pieces; the gradient
+    goes to the largest piece, ties share it. Goodfellow et al. 2013.
+
+    >>> import chainrule as cr
+    >>> cr.nn.Maxout(3, 2, pieces=4)(cr.ones((5, 3))).shape
+    (5, 2)
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, pieces: int = 2, *, seed: Any = None,
+        initializer: init.Initializer = init.he_normal, dtype: Any = float32,
+    ) -> None:  # fmt: skip
+        check_sizes("Maxout", inputs=inputs, outputs=outputs, pieces=pieces)
+        self.pieces = pieces
+        self.linear = Linear(
+            inputs, outputs * pieces, seed=seed, initializer=initializer, dtype=dtype
+        )
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        """The largest piece of each output."""
+        return maxout(self.linear(x), self.pieces)
+
+
+class Embedding(Module):
+    """y = W[indices]: a row of the weight (count, size) for each index.
+
+    Indices are integers from 0 to count - 1, of any shape; y has one more axis, of `size`. Others
+    are a DataError that names the first one (when traced, where values are not known, none is).
+    The gradient of a row is the sum over the places where it was taken. W is drawn from N(0, 1).
+
+    >>> import chainrule as cr
+    >>> cr.nn.Embedding(10, 4)([[1, 2, 3], [9, 9, 0]]).shape
+    (2, 3, 4)
+    """
+
+    def __init__(
+        self, count: int, size: int, *, seed: Any = None,
+        initializer: init.Initializer = UNIT_NORMAL, dtype: Any = float32,
+    ) -> None:  # fmt: skip
+        check_sizes("Embedding", count=count, size=size)
+        self.initializer = initializer
+        self.weight = Parameter(np.zeros((count, size), as_dtype(dtype)))
+        self.initialize(seed)
+
+    def draw(self, key: Tensor) -> None:
+        """W from the initializer."""
+        self.weight.assign(self.initializer(key, self.weight.shape, self.weight.dtype))
+
+    def forward(self, indices: ArrayLike) -> Tensor:
+        """The rows of the weight that the indices name."""
+        indices = to_tensor(indices)
+        count, size = self.weight.shape
+        title = f"{self._where()}Embedding({count}, {size}) takes"
+        if indices.dtype.kind not in "iu":
+            raise DTypeError(f"{title} integers, received {indices.dtype}")
+        if indices._value is not None:
+            outside = np.argwhere((indices._value < 0) | (indices._value >= count))
+            if len(outside):
+                place = tuple(outside[0].tolist())
+                raise DataError(
+                    f"{title} indices from 0 to {count - 1}, received {indices._value[place]} at "
+                    f"{place}"
+                )
+        return take(self.weight, indices, axis=0)
+
+
+def flatten(x: ArrayLike) -> Tensor:
+    """(batch, …) to (batch, product of the others): what stands between images and Linear layers.
+
+    >>> import chainrule as cr
+    >>> cr.nn.flatten(cr.ones((5, 7, 7, 8))).shape
+    (5, 392)
+    """
+    x = to_tensor(x)
+    if not x.ndim:
+        raise ShapeError("flatten takes arrays (batch, …), received a 0-d array")
+    return reshape(x, (x.shape[0], prod(x.shape[1:])))
+
+
+class Residual(Module):
+    """y = x + f(x): a module (or function) around which x is passed on. He et al. 2016.
+
+    f(x) must have the shape of x. `training=` is handed on.
+
+    >>> import chainrule as cr
+    >>> block = cr.nn.Residual(cr.nn.Sequential(cr.nn.LayerNorm(4), cr.nn.Linear(4, 4), cr.nn.relu))
+    >>> block(cr.ones((5, 4))).shape
+    (5, 4)
+    """
+
+    def __init__(self, module: Callable[..., Any]) -> None:
+        self.module = _layer("Residual", "it", module)
+
+    def forward(self, x: ArrayLike, training: bool = False) -> Tensor:
+        """x + f(x)."""
+        x = to_tensor(x)
+        y = _run(self.module, x, training)
+        if y.shape != x.shape:
+            raise ShapeError(
+                f"{self._where()}Residual takes a module that keeps the shape: {x.shape} became "
+                f"{y.shape}"
+            )
+        return x + y  # type: ignore[no-any-return]
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        return [("module", self.module)]
+
+
+def _layer(name: str, which: str, layer: Any) -> Any:
+    """A module or function that stands in another module; classes and others are refused."""
+    if isinstance(layer, type) or not callable(layer):
+        hint = f"; write {layer.__name__}(…)" if isinstance(layer, type) else ""
+        raise DTypeError(f"{name} takes modules and functions; {which} is {layer!r:.60}{hint}")
+    return layer
+
+
+def _run(layer: Callable[..., Any], x: Any, training: bool) -> Any:
+    return layer(x, training=training) if isinstance(layer, Module) else layer(x)
 
 
 class Sequential(Module):
@@ -85,19 +212,14 @@ class Sequential(Module):
 
     def __init__(self, *layers: Callable[..., Any], seed: Any = None) -> None:
         for k, layer in enumerate(layers):
-            if isinstance(layer, type) or not callable(layer):
-                hint = f"; write {layer.__name__}(…)" if isinstance(layer, type) else ""
-                raise DTypeError(
-                    f"Sequential takes modules and functions; entry {k} is {layer!r:.60}{hint}"
-                )
-            setattr(self, str(k), layer)
+            setattr(self, str(k), _layer("Sequential", f"entry {k}", layer))
         if seed is not None:
             self.initialize(seed)
 
     def forward(self, x: Any, training: bool = False) -> Any:
         """Each layer on what the one before it gave."""
         for layer in self:
-            x = layer(x, training=training) if isinstance(layer, Module) else layer(x)
+            x = _run(layer, x, training)
         return x
 
     def __len__(self) -> int:
@@ -125,4 +247,4 @@ class Sequential(Module):
         return [(str(k), layer) for k, layer in enumerate(self)]
 
 
-__all__ = ["Linear", "Sequential"]
+__all__ = ["Embedding", "Linear", "Maxout", "Residual", "Sequential", "flatten"]

@@ -1,22 +1,24 @@
-"""Losses and penalties. A loss is a number for each example, reduced over the batch.
+"""Losses: a number for each example, reduced over the batch.
 
-`reduction` is "mean" (the default, but for `summed_squared_error`), "sum" or "none". Labels are
-class numbers; what is wrong with them is said with value and row. While tracing labels have no
-values yet and are not checked.
+`reduction` is "mean" (the default, but for `summed_squared_error`), "sum" or "none"; the mean of an
+empty batch is a DataError, its sum is 0. Labels are class numbers; what is wrong with them is said
+with value and row. While tracing labels have no values yet and are not checked.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from ..core.types import FLOATS
+from ..core.types import FLOATS, broadcast_shapes
 from ..errors import DataError, DTypeError, ShapeError, UnsupportedError
 from ..ops import (
     abs,
     arange,
     astype,
+    clip,
     equal,
     exp,
     expand_dims,
@@ -24,8 +26,10 @@ from ..ops import (
     log_softmax,
     logical_and,
     mean,
+    not_equal,
     relu,
     reshape,
+    softplus,
     stop_gradient,
     sum,
     where,
@@ -33,19 +37,27 @@ from ..ops import (
 from ..ops import max as _max
 from ..ops.dispatch import to_tensor
 from ..ops.tensor import ArrayLike, Tensor
-from .module import Module
 
 # -- what is given ------------------------------------------------------------------------------
 
 
 def _reduce(values: Tensor, reduction: str) -> Tensor:
     if reduction == "mean":
+        if 0 in values.shape:
+            raise _nothing(f"an empty batch, of shape {values.shape}")
         return mean(values)
     if reduction == "sum":
         return sum(values)
     if reduction == "none":
         return values
     raise UnsupportedError(f'reduction must be "mean", "sum" or "none", received {reduction!r}')
+
+
+def _nothing(received: str) -> DataError:
+    return DataError(
+        f"the mean over no examples is not defined: received {received}; leave the batch out, or "
+        'use reduction="sum"'
+    )
 
 
 def _floating(x: ArrayLike, what: str) -> Tensor:
@@ -61,7 +73,7 @@ def _first_bad(bad: Any) -> tuple[Any, str]:
     return index, f"row {index[0]}" if len(index) == 1 else f"entry {index}"
 
 
-def _chosen(scores: Tensor, labels: Tensor) -> Tensor:
+def _chosen(scores: Tensor, labels: Tensor, ignored: int | None = None) -> Tensor:
     """True where the class is the label: a bool array of the shape of the scores."""
     if labels.dtype.kind not in "iu":
         raise DTypeError(
@@ -76,11 +88,15 @@ def _chosen(scores: Tensor, labels: Tensor) -> Tensor:
     classes = scores.shape[-1]
     values = labels._value
     if values is not None and values.size and not 0 <= values.min() <= values.max() < classes:
-        index, place = _first_bad((values < 0) | (values >= classes))
-        raise DataError(
-            f"label {values[index]} in {place} is out of range: there are {classes} classes, "
-            f"0 to {classes - 1}"
-        )
+        bad = (values < 0) | (values >= classes)
+        if ignored is not None:
+            bad &= values != ignored
+        if bad.any():
+            index, place = _first_bad(bad)
+            raise DataError(
+                f"label {values[index]} in {place} is out of range: there are {classes} classes, "
+                f"0 to {classes - 1}"
+            )
     return equal(expand_dims(labels, axis=-1), arange(classes))
 
 
@@ -96,6 +112,30 @@ def _targets(predictions: Tensor, targets: ArrayLike, what: str) -> tuple[Tensor
     if targets.dtype.char not in FLOATS:
         targets = astype(targets, predictions.dtype)
     return predictions, targets
+
+
+def _probabilities(q: Tensor, what: str) -> None:
+    """A DataError for the first row that is negative somewhere or does not sum to 1."""
+    values = q._value
+    if values is None or not values.size:
+        return
+    bad = (values < 0).any(-1) | ~(np.abs(values.sum(-1) - 1) < 1e-3)
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise DataError(
+            f"the {what} in row {', '.join(map(str, index)) or 0} is no probability: "
+            f"{values[index]!s:.60} is negative or does not sum to 1"
+        )
+
+
+def _rescaling(weights: ArrayLike, like: Tensor, what: str) -> Tensor:
+    """Weights that broadcast to `like`: finite, 0 or more, and of its dtype."""
+    w = astype(to_tensor(weights), like.dtype, copy=False)
+    if w._value is not None and not (np.isfinite(w._value) & (w._value >= 0)).all():
+        raise DataError(f"{what} must be finite and 0 or more, received {w._value!s:.60}")
+    if broadcast_shapes(w.shape, like.shape) != like.shape:
+        raise ShapeError(f"{what} {w.shape} must broadcast to {like.shape}")
+    return w
 
 
 # -- classes ------------------------------------------------------------------------------------
@@ -115,11 +155,30 @@ def hinge(
     >>> round(float(cr.nn.hinge(scores, [0])), 4)
     2.9
     """
+    return _reduce(sum(_margins(scores, labels, margin), axis=-1), reduction)
+
+
+def squared_hinge(
+    scores: ArrayLike, labels: ArrayLike, margin: float = 1.0, *, reduction: str = "mean"
+) -> Tensor:
+    """L = Σ_{j≠y} max(0, s_j - s_y + margin)²: large violations count more, the kink is gone.
+
+    Arguments and errors as in `hinge`. Lee, Lin & Wahba 2004; called L2-SVM by Tang 2013.
+
+    >>> import chainrule as cr
+    >>> float(cr.nn.squared_hinge(cr.tensor([[3.0, 5.0, -1.0]]), [0]))
+    9.0
+    """
+    margins = _margins(scores, labels, margin)
+    return _reduce(sum(margins * margins, axis=-1), reduction)
+
+
+def _margins(scores: ArrayLike, labels: ArrayLike, margin: float) -> Tensor:
+    """max(0, s_j - s_y + margin) for each class, 0 for the label's."""
     s = _floating(scores, "scores")
     chosen = _chosen(s, to_tensor(labels))
     correct = sum(where(chosen, s, 0.0), axis=-1, keepdims=True)
-    margins = relu(s - correct + margin)
-    return _reduce(sum(where(chosen, 0.0, margins), axis=-1), reduction)
+    return where(chosen, 0.0, relu(s - correct + margin))
 
 
 def binary_hinge(
@@ -147,13 +206,20 @@ def binary_hinge(
 
 
 def softmax_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, *, reduction: str = "mean"
-) -> Tensor:
+    logits: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None,
+    label_smoothing: float = 0.0, ignore_index: int | None = None, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
     """L = -log p_y = log Σ_j e^(z_j) - z_y, p = softmax(z); or -Σ_j q_j·log p_j.
 
     logits z (…, C) in floats; labels (…) integers from 0 to C - 1, or probabilities q (…, C) in
     floats, which sum to 1. The gradient by z is p minus the one-hot label (or q). No overflow:
     max z is subtracted. Errors as in `hinge`.
+
+    `weights` w (C,) multiply the terms of their classes, `label_smoothing` ε puts
+    (1 - ε)·q + ε/C in place of q (Szegedy et al. 2016), examples labelled `ignore_index` (any
+    whole number) count 0. The mean is Σ L / Σ w_y over the examples that count, and with
+    probabilities Σ L over the number of examples, as in PyTorch. If none counts it is a DataError,
+    or NaN while labels have no values yet.
 
     >>> import chainrule as cr
     >>> z = cr.tensor([[0.0, 0.0]])
@@ -161,33 +227,92 @@ def softmax_cross_entropy(
     >>> loss.backward()
     >>> z.grad
     asarray([[ 0.5, -0.5]])
+    >>> padded = cr.nn.softmax_cross_entropy([[0.0, 0.0], [9.0, 1.0]], [1, -1], ignore_index=-1)
+    >>> float(padded) == float(loss)
+    True
     """
     z = _floating(logits, "logits")
     target = to_tensor(labels)
-    if target.dtype.char in FLOATS and target.ndim == z.ndim:
-        return _reduce(_soft_cross_entropy(z, target), reduction)
+    soft = target.dtype.char in FLOATS and target.ndim == z.ndim
+    if soft or weights is not None or label_smoothing or ignore_index is not None:
+        if not 0 <= label_smoothing <= 1:
+            raise DataError(f"label_smoothing is a share from 0 to 1, received {label_smoothing}")
+        logs = log_softmax(z)
+        if not soft:
+            return _picked(logs, target, weights, label_smoothing, ignore_index, reduction)
+        if target.shape != z.shape:
+            raise ShapeError(
+                f"logits {z.shape} and probabilities {target.shape} must have one shape"
+            )
+        if ignore_index is not None:
+            raise DTypeError(
+                f"ignore_index={ignore_index} goes with class numbers, received labels in "
+                f"{target.dtype}: take those rows out of logits and labels"
+            )
+        _probabilities(target, "label")
+        return _reduce(_cross_entropy(logs, target, weights, label_smoothing), reduction)
     chosen = _chosen(z, target)
     shifted = z - stop_gradient(_max(z, axis=-1, keepdims=True))
     correct = sum(where(chosen, shifted, 0.0), axis=-1)
     return _reduce(log(sum(exp(shifted), axis=-1)) - correct, reduction)
 
 
-def _soft_cross_entropy(z: Tensor, q: Tensor) -> Tensor:
-    if q.shape != z.shape:
-        raise ShapeError(f"logits {z.shape} and probabilities {q.shape} must have one shape")
-    if q._value is not None and q.size:
-        values = q._value
-        bad = (values < 0).any(-1) | ~(np.abs(values.sum(-1) - 1) < 1e-3)
-        if bad.any():
-            index = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise DataError(
-                f"the label in row {', '.join(map(str, index)) or 0} is no probability: "
-                f"{values[index]!s:.60} is negative or does not sum to 1"
-            )
-    logs = log_softmax(z)
-    # 0·log 0 is 0, not NaN
+def negative_log_likelihood(
+    log_probabilities: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None,
+    ignore_index: int | None = None, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """L = -log p_y, from the logarithms of probabilities.
+
+    log_probabilities (…, C) in floats, such as `log_softmax` gives; labels (…) integers. The rest
+    as in `softmax_cross_entropy`, which is this after `log_softmax`, in one go.
+
+    >>> import chainrule as cr
+    >>> float(cr.nn.negative_log_likelihood([[-0.5, -1.0], [-3.0, -0.25]], [0, 1]))
+    0.375
+    """
+    logs = _floating(log_probabilities, "log_probabilities")
+    return _picked(logs, to_tensor(labels), weights, 0.0, ignore_index, reduction)
+
+
+def _picked(
+    logs: Tensor, labels: Tensor, weights: ArrayLike | None, smoothing: float,
+    ignored: int | None, reduction: str,
+) -> Tensor:  # fmt: skip
+    """-Σ_c w_c·q_c·log p_c, q the smoothed one-hot label; the mean is over those that count."""
+    if ignored is not None and not hasattr(ignored, "__index__"):
+        raise DTypeError(f"ignore_index must be a whole number, received {ignored!r:.60}")
+    one_hot = astype(_chosen(logs, labels, ignored), logs.dtype)
+    each = _cross_entropy(logs, one_hot, weights, smoothing)
+    counts = sum(one_hot if weights is None else one_hot * _per_class(weights, logs), axis=-1)
+    if ignored is not None:
+        counted = not_equal(labels, ignored)
+        each, counts = where(counted, each, 0.0), where(counted, counts, 0.0)
+    if reduction != "mean":
+        return _reduce(each, reduction)
+    total = sum(counts)
+    if total._value is not None and not total._value:
+        raise _nothing(f"labels of shape {labels.shape} of which none counts")
+    return sum(each) / total
+
+
+def _cross_entropy(logs: Tensor, q: Tensor, weights: ArrayLike | None, smoothing: float) -> Tensor:
+    """-Σ_c w_c·((1 - ε)·q_c + ε/C)·log p_c, where 0·log 0 is 0."""
+    if smoothing:
+        q = (1 - smoothing) * q + smoothing / logs.shape[-1]
+    if weights is not None:
+        q = q * _per_class(weights, logs)
     logs = where(logical_and(equal(q, 0), equal(logs, -np.inf)), 0.0, logs)
     return -sum(q * logs, axis=-1)
+
+
+def _per_class(weights: ArrayLike, logs: Tensor) -> Tensor:
+    w = to_tensor(weights)
+    if w.shape != logs.shape[-1:]:
+        raise ShapeError(
+            f"weights hold one number for each class, of shape {logs.shape[-1:]}, "
+            f"received {w.shape}"
+        )
+    return _rescaling(w, logs, "weights")
 
 
 def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -201,7 +326,61 @@ def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     z, y = to_tensor(logits).detach(), to_tensor(labels)
     _chosen(z, y)
-    return float(mean(equal(z.argmax(axis=-1), y)))
+    return float(_reduce(equal(z.argmax(axis=-1), y), "mean"))
+
+
+# -- two classes, probabilities -----------------------------------------------------------------
+
+
+def binary_cross_entropy(
+    logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None,
+    positive_weight: ArrayLike | None = None, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """L = -a·t·log σ(z) - (1 - t)·log(1 - σ(z)), of logits z: do not apply the sigmoid before.
+
+    logits (…) or (…, 1) in floats; targets t (…), each 0, 1 or between (else a DataError). The
+    gradient by z is σ(z) - t. log σ(z) is -softplus(-z), so no finite logit overflows and small
+    losses keep their digits. a is `positive_weight`, a number or one for each entry of the last
+    axis; `weights` multiply the entries. The mean is over all entries, weighted or not.
+
+    >>> import chainrule as cr
+    >>> cr.nn.binary_cross_entropy(cr.asarray([1000.0, -1000.0]), [1, 1], reduction="none")
+    asarray([   0., 1000.])
+    """
+    z, t = _targets(_floating(logits, "logits"), targets, "targets")
+    if t._value is not None:
+        bad = ~((t._value >= 0) & (t._value <= 1))
+        if bad.any():
+            index, place = _first_bad(bad)
+            raise DataError(f"target {t._value[index]:g} in {place} is not from 0 to 1")
+    positive = t * softplus(-z)
+    if positive_weight is not None:
+        positive = positive * _rescaling(positive_weight, z, "positive_weight")
+    each = positive + (1 - t) * softplus(z)
+    if weights is not None:
+        each = each * _rescaling(weights, z, "weights")
+    return _reduce(each, reduction)
+
+
+def kl_divergence(log_q: ArrayLike, p: ArrayLike, *, reduction: str = "mean") -> Tensor:
+    """L = Σ_c p_c·(log p_c - log q_c), the Kullback-Leibler divergence of q from p; 0·log 0 = 0.
+
+    log_q (…, C) in floats, such as `log_softmax` gives; p (…, C) probabilities, which sum to 1
+    (else a DataError). One number for each example, so that the mean is PyTorch's
+    reduction="batchmean"; its "mean" divides by C once more. Kullback & Leibler 1951.
+
+    >>> import chainrule as cr
+    >>> half = cr.log(cr.asarray([0.5, 0.5]))
+    >>> float(cr.nn.kl_divergence(half, [0.0, 1.0])) == float(cr.log(cr.asarray(2.0)))
+    True
+    """
+    logs, p = _floating(log_q, "log_q"), _floating(p, "p")
+    if p.shape != logs.shape or not p.ndim:
+        raise ShapeError(f"log_q {logs.shape} and p {p.shape} must have one shape (…, C)")
+    _probabilities(p, "p")
+    some = equal(p, 0)
+    terms = p * (log(where(some, 1.0, p)) - where(some, 0.0, logs))
+    return _reduce(sum(terms, axis=-1), reduction)
 
 
 # -- numbers ------------------------------------------------------------------------------------
@@ -210,6 +389,11 @@ def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
 def _each(squares: Tensor, function: Any) -> Tensor:
     """One number for each example: over all axes but the first."""
     return squares if squares.ndim < 2 else function(squares, axis=tuple(range(1, squares.ndim)))
+
+
+def _mean_of_each(errors: Tensor, reduction: str) -> Tensor:
+    """The mean of an example's entries, reduced; the mean of them all is taken at once."""
+    return _reduce(errors if reduction == "mean" else _each(errors, mean), reduction)
 
 
 def mean_squared_error(
@@ -226,9 +410,7 @@ def mean_squared_error(
     """
     p, t = _targets(_floating(predictions, "predictions"), targets, "targets")
     error = p - t
-    if reduction == "mean":
-        return mean(error * error)
-    return _reduce(_each(error * error, mean), reduction)
+    return _mean_of_each(error * error, reduction)
 
 
 def summed_squared_error(
@@ -250,52 +432,44 @@ def summed_squared_error(
     return _reduce(_each(error * error, sum), reduction)
 
 
-# -- penalties ----------------------------------------------------------------------------------
+def mean_absolute_error(
+    predictions: ArrayLike, targets: ArrayLike, *, reduction: str = "mean"
+) -> Tensor:
+    """L = 1/D Σ_d |p_d - t_d|, the mean over all entries of an example, then over the batch.
 
-
-def _weights(parameters: Any) -> list[Tensor]:
-    if isinstance(parameters, Module):
-        found = [to_tensor(p) for p in parameters.parameters()]
-        weights = [p for p in found if p.ndim >= 2]
-    elif isinstance(parameters, (list, tuple)):
-        weights = [to_tensor(p) for p in parameters]
-    else:
-        weights = [to_tensor(parameters)]
-    if not weights:
-        raise DataError("a penalty needs at least one parameter (of a Module: one with 2 axes)")
-    return weights
-
-
-def _total(parts: list[Tensor]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
-def l2_penalty(parameters: Any) -> Tensor:
-    """R = Σ W²: of a Parameter, of all in a list, or of the weights of a Module.
-
-    A Module's weights are its Parameters with two axes or more, so biases do not count.
+    The gradient is the sign of the error over D, 0 where it is 0. Shapes as in
+    `mean_squared_error`.
 
     >>> import chainrule as cr
-    >>> float(cr.nn.l2_penalty([cr.tensor([1.0, 2.0]), cr.tensor(3.0)]))
-    14.0
+    >>> float(cr.nn.mean_absolute_error(cr.asarray([1.0, 4.0]), [1.0, 1.0]))
+    1.5
     """
-    return _total([sum(w * w) for w in _weights(parameters)])
+    p, t = _targets(_floating(predictions, "predictions"), targets, "targets")
+    return _mean_of_each(abs(p - t), reduction)
 
 
-def l1_penalty(parameters: Any) -> Tensor:
-    """R = Σ |W|: of a Parameter, of all in a list, or of the weights of a Module (no biases).
+def huber(
+    predictions: ArrayLike, targets: ArrayLike, delta: float = 1.0, *, reduction: str = "mean"
+) -> Tensor:
+    """L = 1/D Σ_d h(p_d - t_d), h(e) = e²/2 for |e| ≤ δ, else δ·(|e| - δ/2). Huber 1964.
+
+    Quadratic near 0, linear beyond `delta` δ > 0, so that outliers pull with δ at most: the
+    gradient is the error clipped to ±δ. Shapes as in `mean_squared_error`.
 
     >>> import chainrule as cr
-    >>> float(cr.nn.l1_penalty(cr.tensor([1.0, -2.0])))
-    3.0
+    >>> cr.nn.huber(cr.asarray([1.0, 4.0]), [0.0, 0.0], reduction="none")
+    asarray([0.5, 3.5])
     """
-    return _total([sum(abs(w)) for w in _weights(parameters)])
+    if not 0 < delta < math.inf:
+        raise DataError(f"delta must be above 0 and finite, received {delta}")
+    p, t = _targets(_floating(predictions, "predictions"), targets, "targets")
+    error = p - t
+    clipped = clip(error, -delta, delta)
+    return _mean_of_each(clipped * (error - clipped / 2), reduction)
 
 
 __all__ = [
-    "accuracy", "binary_hinge", "hinge", "l1_penalty", "l2_penalty", "mean_squared_error",
-    "softmax_cross_entropy", "summed_squared_error",
+    "accuracy", "binary_cross_entropy", "binary_hinge", "hinge", "huber", "kl_divergence",
+    "mean_absolute_error", "mean_squared_error", "negative_log_likelihood",
+    "softmax_cross_entropy", "squared_hinge", "summed_squared_error",
 ]  # fmt: skip

@@ -1,13 +1,15 @@
-"""Modules: functions that own Parameters, nested by attribute, named by path.
+"""Modules: functions that own Parameters and state, nested by attribute, named by path.
 
 A Module is also a container of arrays for the functional forms: `cr.grad(loss)(model, x, y)` calls
 the loss with a copy of the model that holds other arrays, and returns such a copy with gradients.
+State variables (running statistics, keys, counters) are no part of that: every copy shares them.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any, ClassVar
 from zlib import crc32
 
@@ -15,13 +17,14 @@ import numpy as np
 import optree
 
 from ..core.context import CONTEXT, Context
-from ..errors import MutationError
+from ..errors import DataError, DTypeError, MutationError, ShapeError
 from ..ops import random
-from ..ops.tensor import Parameter, Tensor
+from ..ops.tensor import Array, Parameter, Tensor, as_array
 from .init import as_key
 
 Path = tuple[str, ...]
 Token = Any  # what one parameter is known by, wherever it stands
+SHOWN = 6  # names in a message
 _register: Any = optree.register_pytree_node  # typed for collections only
 
 
@@ -30,8 +33,9 @@ class Module:
 
     Parameters are found by attribute: Parameters, other Modules, and lists, tuples and dicts of
     these, nested at will. Each is named by its path, such as "0.weight", when the attribute is
-    set. One that stands in two places (tied) counts once. Calling the module calls `forward`, and
-    hands `training=` on if `forward` takes it.
+    set. One that stands in two places (tied) counts once. Other variables (`cr.tensor`) are its
+    state: saved with it, changed by `assign`, never differentiated. Calling the module calls
+    `forward`, and hands `training=` on if `forward` takes it.
 
     >>> import chainrule as cr
     >>> class Net(cr.nn.Module):
@@ -51,7 +55,7 @@ class Module:
     _path: Path
     """Where it stands in the outermost module it was put into."""
     _fresh: Any
-    """The serial numbers of its parameters as drawn without a seed; None once that is settled."""
+    """The serial numbers of its variables as drawn without a seed; None once that is settled."""
     _marks: dict[Path, Token]
     """In a copy that holds other arrays: the places that are parameters."""
     _takes_training: ClassVar[bool] = False
@@ -89,6 +93,17 @@ class Module:
         finally:
             CONTEXT.reset(token)
 
+    def _where(self) -> str:
+        """Its place in messages, as in "layer 0.hidden, "; nothing for one that stands alone."""
+        return f"layer {'.'.join(self._path)}, " if self._path else ""
+
+    def _checked(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """function(…), with the name of this layer in front of what it finds wrong."""
+        try:
+            return function(*args, **options)
+        except (ShapeError, DataError, DTypeError) as error:
+            raise type(error)(f"{self._where()}{type(self).__name__}: {error}") from None
+
     # -- parameters ---------------------------------------------------------------------------
 
     def parameters(self) -> list[Any]:
@@ -104,12 +119,62 @@ class Module:
         for parameter in self.parameters():
             parameter.grad = None
 
+    # -- state --------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Array]:
+        """Copies of all Parameters and state variables by path, in order, each once.
+
+        >>> import chainrule as cr
+        >>> {name: value.shape for name, value in cr.nn.BatchNorm(3).state().items()}
+        {'weight': (3,), 'bias': (3,), 'running_mean': (3,), 'running_variance': (3,)}
+        """
+        return {".".join(path): np.array(as_array(v)) for path, v, _ in _variables(self)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Assign the arrays of `state` to the variables of these names.
+
+        Nothing changes unless everything fits. Names that are missing or unknown are a DataError,
+        other shapes a ShapeError. Floats are cast to the variable's dtype; integers (keys,
+        counters) must have it, else that is a DTypeError.
+
+        >>> import chainrule as cr
+        >>> a, b = cr.nn.Linear(2, 3, seed=1), cr.nn.Linear(2, 3, seed=2)
+        >>> b.load_state(a.state())
+        >>> bool((a.weight == b.weight).all())
+        True
+        """
+        variables = {".".join(path): v for path, v, _ in _variables(self)}
+        title = f"this state does not fit {type(self).__name__}"
+        unfit = _names_that_differ(variables, state)
+        if unfit:
+            raise DataError(f"{title}: {unfit}")
+        new = {name: np.asarray(value) for name, value in state.items()}
+        for name, variable in variables.items():
+            if not isinstance(variable, Tensor) or not variable.is_variable:
+                raise MutationError(
+                    f"load_state: {name} is no variable, but an array in a copy of the module"
+                )
+            kind, value = variable.dtype, new[name]
+            if value.shape != variable.shape:
+                raise ShapeError(
+                    f"{title}: {name} has shape {variable.shape}, received {value.shape}"
+                )
+            if value.dtype != kind and not value.dtype.kind == kind.kind == "f":
+                raise DTypeError(f"{title}: {name} holds {kind}, received {value.dtype}")
+        for name, variable in variables.items():
+            variable.assign(new[name])
+
     def __setattr__(self, name: str, value: Any) -> None:
-        loses = isinstance(value, (Tensor, np.ndarray)) and not isinstance(value, Parameter)
-        if loses and isinstance(self.__dict__.get(name), Parameter):
+        old = self.__dict__.get(name)
+        kept = isinstance(value, Parameter) or (_is_state(value) and not isinstance(old, Parameter))
+        if isinstance(value, (Tensor, np.ndarray)) and _is_variable(old) and not kept:
+            kind, make = (
+                ("Parameter", "Parameter") if isinstance(old, Parameter)
+                else ("state variable", "tensor")
+            )  # fmt: skip
             raise MutationError(
-                f"{type(self).__name__}.{name} is a Parameter: give it a new value with "
-                f"{name}.assign(value), or put a new cr.Parameter in its place"
+                f"{type(self).__name__}.{name} is a {kind}: give it a new value with "
+                f"{name}.assign(value), or put a new cr.{make} in its place"
             )
         object.__setattr__(self, name, value)
         if name in self.__dict__:
@@ -121,6 +186,7 @@ class Module:
             path = self._path + local
             if isinstance(value, Parameter):
                 value.name = ".".join(path)
+            if not isinstance(value, Module):
                 continue
             for below, module in _modules(value):
                 object.__setattr__(module, "_path", path + below)
@@ -137,7 +203,7 @@ class Module:
     # -- first values -------------------------------------------------------------------------
 
     def draw(self, key: Tensor) -> None:
-        """Give the module's own Parameters (not those of modules in it) first values from a key.
+        """Give the module's own variables (not those of modules in it) first values from a key.
 
         Layers define it. Modules whose numbers come from elsewhere leave it as it is.
         """
@@ -165,17 +231,17 @@ class Module:
 
     def _draw(self, seed: Any) -> None:
         """Draw from a seed (or key), the path and the shapes."""
-        own = [v for _, v in _contents(self) if isinstance(v, Parameter)]
+        own = [v for _, v in _contents(self) if _is_variable(v)]
         if own:
             text = repr((self._path, [p.shape for p in own]))
             self.draw(random.fold_in(as_key(seed), crc32(text.encode())))
 
     def _is_fresh(self) -> bool:
-        """Whether the parameters are as drawn without a seed, and unused."""
+        """Whether the variables are as drawn without a seed, and unused."""
         return self._fresh is not None and self._fresh == self._serials()
 
     def _serials(self) -> tuple[int, ...]:
-        own = [v for _, v in _contents(self) if isinstance(v, Parameter)]
+        own = [v for _, v in _contents(self) if _is_variable(v)]
         return tuple(p._node.serial for p in own if p._node is not None)
 
     # -- printing -----------------------------------------------------------------------------
@@ -210,15 +276,24 @@ Module.forward = _forward
 # -- finding what a module holds ---------------------------------------------------------------
 
 
+def _is_variable(value: Any) -> bool:
+    return isinstance(value, Parameter) or _is_state(value)
+
+
+def _is_state(value: Any) -> bool:
+    """Whether a value is a variable that is no Parameter."""
+    return isinstance(value, Tensor) and not isinstance(value, Parameter) and value.is_variable
+
+
 def _contents(module: Module) -> Iterator[tuple[Path, Any]]:
-    """The module's own parameters and the modules directly in it, by path."""
+    """The module's own parameters and state, and the modules directly in it, by path."""
     marks = module._marks
     for name, value in vars(module).items():
         yield from _leaves((name,), value, marks)
 
 
 def _leaves(path: Path, value: Any, marks: dict[Path, Token]) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, (Parameter, Module)) or path in marks:
+    if isinstance(value, Module) or path in marks or _is_variable(value):
         yield path, value
     else:
         for key, item in _items(value):
@@ -250,6 +325,11 @@ def _modules(root: Module) -> list[tuple[Path, Module]]:
 
 def _parameters(root: Module) -> list[tuple[Path, Any, Token]]:
     """Path, value and token of every parameter below a module, in order, each once."""
+    return [(p, v, t) for p, v, t in _variables(root) if t is not None]
+
+
+def _variables(root: Module) -> list[tuple[Path, Any, Token]]:
+    """Path and value of every parameter and state variable; the token of state is None."""
     found: dict[Token, tuple[Path, Any, Token]] = {}
     seen: set[int] = set()
 
@@ -257,14 +337,31 @@ def _parameters(root: Module) -> list[tuple[Path, Any, Token]]:
         seen.add(id(module))
         for local, value in _contents(module):
             token = module._marks.get(local)
-            if token is not None or isinstance(value, Parameter):
-                token = id(value) if token is None else token
+            if token is None and isinstance(value, Parameter):
+                token = id(value)
+            if token is not None:
                 found.setdefault(token, (path + local, value, token))
+            elif not isinstance(value, Module):
+                found.setdefault(id(value), (path + local, value, None))
             elif id(value) not in seen:
                 visit(value, path + local)
 
     visit(root, ())
     return list(found.values())
+
+
+def _names_that_differ(expected: Mapping[str, Any], received: Mapping[str, Any]) -> str:
+    """In words: the names that are missing or unknown, each with the nearest one of the others."""
+    missing = [name for name in expected if name not in received]
+    unknown = [name for name in received if name not in expected]
+    parts = []
+    for kind, names, other, others in (
+        ("missing", missing, "received", unknown), ("unknown", unknown, "expected", missing),
+    ):  # fmt: skip
+        for name in names:
+            near = get_close_matches(name, others, 1)
+            parts.append(f"{kind} {name!r}" + (f" ({other} {near[0]!r})" if near else ""))
+    return ", ".join(parts[:SHOWN]) + (", …" if len(parts) > SHOWN else "")
 
 
 # -- as a container of arrays ------------------------------------------------------------------
@@ -345,7 +442,8 @@ def _rows(part: Any, label: str, depth: int, rows: list[tuple[str, str, int | No
     if not isinstance(part, Module):
         rows.append((title + getattr(part, "__name__", type(part).__name__), "", None))
         return
-    own = [(p, v) for p, v in _contents(part) if not isinstance(v, Module)]
+    marks = part._marks
+    own = [(p, v) for p, v in _contents(part) if p in marks or isinstance(v, Parameter)]
     shapes = ", ".join(f"{'.'.join(p)} {np.shape(v)}" for p, v in own)
     rows.append((title + type(part).__name__, shapes, _count(part) if own else None))
     for name, inner in part._parts():

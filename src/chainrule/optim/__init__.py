@@ -1,4 +1,4 @@
-"""Optimizers: SGD, Momentum, Nesterov, AdaGrad, RMSProp, Adam, AdamW.
+"""Optimizers, schedules of the rate, clipping of gradients, and averages of weights.
 
 >>> import chainrule as cr
 >>> model = cr.nn.Linear(1, 1)
@@ -12,10 +12,14 @@
 3.0
 """
 
+from .average import Average
+from .clipping import clip_by_norm, clip_by_value
 from .optimizer import Group, Optimizer, groups
 from .rules import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSProp
+from .schedules import Plateau, Schedule, constant, cosine, linear, step, warmup
 
 __all__ = [  # noqa: RUF022 - in the order of sorted()
-    "AdaGrad", "Adam", "AdamW", "Group", "Momentum", "Nesterov", "Optimizer", "RMSProp", "SGD",
-    "groups",
+    "AdaGrad", "Adam", "AdamW", "Average", "Group", "Momentum", "Nesterov", "Optimizer", "Plateau",
+    "RMSProp", "SGD", "Schedule", "clip_by_norm", "clip_by_value", "constant", "cosine", "groups",
+    "linear", "step", "warmup",
 ]  # fmt: skip

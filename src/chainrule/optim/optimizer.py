@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..core.types import float64
-from ..errors import DataError, DTypeError, GradientError, ShapeError
+from ..errors import DataError, DTypeError, GradientError
 from ..nn.module import Module
 from ..ops.tensor import Parameter, Tensor, variable
+from .state import restore, snapshot
 from .update import Rule, update
 
 
@@ -155,29 +156,11 @@ class Optimizer:
         >>> list(cr.optim.Momentum([w], lr=0.1).state())
         ['lr', 'momentum', 'weight_decay', 'w.velocity']
         """
-        return {name: np.array(v.numpy()) for name, v in self._variables()}
+        return snapshot(dict(self._variables()))
 
     def load_state(self, state: Any) -> None:
         """Go on from what `state()` gave; nothing changes unless names and shapes all fit."""
-        variables = dict(self._variables())
-        if state.keys() != variables.keys():
-            missing = sorted(variables.keys() - state.keys())
-            unknown = sorted(state.keys() - variables.keys())
-            raise DataError(
-                f"this is no state of this {type(self).__name__}: "
-                f"missing {missing}, unknown {unknown}"
-            )
-        values = {name: np.asarray(value) for name, value in state.items()}
-        for name, value in values.items():
-            if value.dtype.kind not in "fiu":
-                raise DTypeError(f"the state {name} must hold numbers, received {value.dtype}")
-            if value.shape != variables[name].shape:
-                raise ShapeError(
-                    f"the state {name} must have shape {variables[name].shape}, "
-                    f"received {value.shape}"
-                )
-        for name, value in values.items():
-            variables[name].assign(value)
+        restore(dict(self._variables()), state, type(self).__name__)
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name}={v.item():g}" for name, v in self._numbers.items())

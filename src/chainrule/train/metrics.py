@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from .files import AnyPath, write_text
+from ..files import AnyPath, write_text
 
 
 @dataclass(frozen=True)
@@ -37,3 +39,14 @@ def to_csv(rows: list[Epoch]) -> str:
 def save_csv(path: AnyPath, rows: list[Epoch]) -> None:
     """The rows as a CSV file, atomically."""
     write_text(path, to_csv(rows))
+
+
+def jsonable(value: Any) -> Any:
+    """The same with null for NaN and infinities, which JSON does not have."""
+    if isinstance(value, dict):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

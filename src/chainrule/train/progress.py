@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from .metrics import Epoch
+
+T = TypeVar("T")
 
 
 class Progress(Protocol):
     """What a training loop tells while it runs."""
 
-    def start(self, epochs: int) -> None:
-        """Training of so many epochs begins."""
+    def start(self, epochs: int, examples: int, done: int) -> None:
+        """Training of so many epochs of so many examples begins; `done` of all are behind it."""
+
+    def step(self, examples: int) -> None:
+        """An update from so many examples is done."""
 
     def epoch(self, row: Epoch, better: bool) -> None:
         """An epoch is done; `better` says whether it is the best so far."""
@@ -24,7 +30,10 @@ class Progress(Protocol):
 class Silent:
     """No progress."""
 
-    def start(self, epochs: int) -> None:
+    def start(self, epochs: int, examples: int, done: int) -> None:
+        """Nothing."""
+
+    def step(self, examples: int) -> None:
         """Nothing."""
 
     def epoch(self, row: Epoch, better: bool) -> None:
@@ -35,7 +44,7 @@ class Silent:
 
 
 class Reporter:
-    """A bar with loss, score, rate and time left; about ten plain lines without a terminal.
+    """A bar with loss, score, examples a second and time left; a few plain lines elsewhere.
 
     The score is shown as accuracy in percent, or as R² with `accuracy=False`.
     """
@@ -48,34 +57,39 @@ class Reporter:
         self.bar: Any = None
         self.epochs = 0
 
-    def start(self, epochs: int) -> None:
+    def start(self, epochs: int, examples: int, done: int) -> None:
         """Show the bar, if there is a terminal to show it in."""
         self.epochs = epochs
         if not self.console.is_terminal:
             return
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
         self.bar = Bar(
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[number]}/" + str(epochs)),
             BarColumn(bar_width=10),
             TextColumn("{task.description}"),
+            TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=self.console,
         )
         self.bar.start()
-        self.task = self.bar.add_task("", total=epochs)
+        number = done // examples
+        total = epochs * examples
+        self.task = self.bar.add_task("", total=total, completed=done, number=number, rate="")
+
+    def step(self, examples: int) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            speed = self.bar.tasks[0].speed
+            rate = f"{speed:,.0f}/s" if speed else ""
+            self.bar.update(self.task, advance=examples, rate=rate)
 
     def epoch(self, row: Epoch, better: bool) -> None:
-        """Move the bar, or print every tenth of the way."""
+        """Show the measures beside the bar, or print them every tenth of the way."""
         if self.bar is not None:
-            self.bar.update(self.task, advance=1, description=short(row, self.accuracy))
+            self.bar.update(self.task, description=short(row, self.accuracy), number=row.epoch)
         elif row.epoch % max(1, self.epochs // 10) == 0 or row.epoch == self.epochs:
             wide = len(str(self.epochs))
             text = f"epoch {row.epoch:>{wide}}/{self.epochs}  {line(row, self.accuracy)}"
@@ -86,6 +100,15 @@ class Reporter:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def tracked(items: Sequence[T], title: str) -> Iterable[T]:
+    """The items, with a bar and the time left while they are gone through, in a terminal only."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console()
+    return track(items, title, console=console, transient=True, disable=not console.is_terminal)
 
 
 def line(row: Epoch, accuracy: bool = True) -> str:

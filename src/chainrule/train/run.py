@@ -1,8 +1,11 @@
-"""Run folders: `model.safetensors`, `run.json`, `metrics.csv`.
+"""Run folders: `run.json`, `model.safetensors`, `metrics.csv`, and while training goes on
+`checkpoint.safetensors`.
 
-Written atomically. Nothing read from one is executed or trusted: every field is checked, sizes
-before memory is taken, and the weights must have the names, shapes and dtypes of the model that
-run.json describes, and be the very file it was written with.
+Each is written atomically. model.safetensors names the run it is of and holds its own checksum;
+where it is missing or of an earlier run, the weights are the best ones in the checkpoint. So there
+is no moment at which a kill leaves a folder that cannot be loaded. Nothing read from one is
+executed or trusted: every field is checked, sizes before memory is taken, and the weights must have
+the names, shapes and dtypes of the model that run.json describes.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,23 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from ..data import Encoder
+from ..data import Alphabet, Encoder
 from ..errors import DataError, RunError
-from .files import AnyPath, write_files
-from .models import build, check_description, count_weights
+from ..files import AnyPath, write_files
+from .checkpoint import FORMAT, Checkpoint, check_format, load_checkpoint
+from .metrics import jsonable
+from .models import build, check_description, count_weights, example_shape
+from .sealed import Arrays, check_size, seal, unseal
 
-FORMAT = 1
 WEIGHTS, SETTINGS, METRICS = "model.safetensors", "run.json", "metrics.csv"
+CHECKPOINT = "checkpoint.safetensors"
 LARGEST_SETTINGS = 64 * 2**20
 LARGEST_HEADER = 2**20
-"""What the names and shapes in a file of weights may take."""
+"""What the names, shapes and few other numbers in a file of weights may take."""
+COPIES = 6
+"""How often a checkpoint holds the weights at most: model, best, average, and in the optimizer."""
+LARGEST_PROGRESS = 2**28
+"""What the rows of metrics in a checkpoint may take."""
 
 
 @dataclass
@@ -46,35 +55,55 @@ class Run:
     encoder: Encoder | None = None
     """The recipe from a table's columns to inputs, for runs on tables."""
     classes: tuple[str, ...] = ()
-    """The names of the classes; empty for numbers."""
+    """The names of the classes, or of the tokens of a text; empty for numbers."""
+
+    @property
+    def identity(self) -> str:
+        """What the files of one run have in common: 16 hex digits of all but its result."""
+        parts = (self.description, self.data, self.training, self.classes, self._recipe())
+        return hashlib.sha256(json.dumps(jsonable(parts)).encode()).hexdigest()[:16]
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """The tokens of a run on text; RunError for other runs."""
+        if self.description.get("kind") != "lstm":
+            raise RunError("this run is no model of text")
+        try:
+            return Alphabet(self.classes, self.data.get("level", "character"))
+        except DataError as error:
+            raise RunError(f"{SETTINGS} is damaged: {error}") from error
 
     def save(self, folder: AnyPath) -> Path:
         """Write weights and settings: both, or, if the disk is full, neither.
 
         A folder that holds other things than a run is refused, with a RunError.
         """
-        from safetensors.numpy import save
-
         path = check_folder(folder)
-        weights = save(
-            {name: np.ascontiguousarray(p.numpy()) for name, p in self.model.named_parameters()},
-            metadata={"format": "chainrule"},
-        )
-        settings = {
+        write_files({path / WEIGHTS: self.weights(), path / SETTINGS: self.settings()})
+        return path
+
+    def weights(self) -> bytes:
+        """The content of model.safetensors."""
+        about = {"kind": "weights", "format": FORMAT, "run": self.identity}
+        return seal(self.model.state(), about)
+
+    def settings(self) -> bytes:
+        """The content of run.json."""
+        content = {
             "format": FORMAT,
             "chainrule": _version(),
             "numpy": np.__version__,
-            "weights": hashlib.sha256(weights).hexdigest(),
             "model": self.description,
             "data": self.data,
             "training": self.training,
             "classes": list(self.classes),
-            "encoder": None if self.encoder is None else json.loads(self.encoder.to_json()),
+            "encoder": self._recipe(),
             "result": self.result,
         }
-        text = json.dumps(_plain(settings), indent=1) + "\n"
-        write_files({path / WEIGHTS: weights, path / SETTINGS: text.encode()})
-        return path
+        return (json.dumps(jsonable(content), indent=1) + "\n").encode()
+
+    def _recipe(self) -> Any:
+        return None if self.encoder is None else json.loads(self.encoder.to_json())
 
 
 def check_folder(folder: AnyPath) -> Path:
@@ -91,7 +120,7 @@ def check_folder(folder: AnyPath) -> Path:
         found = {entry.name for entry in path.iterdir()}
     except OSError as error:
         raise RunError(f"cannot use {path} as a run folder: {error.strerror or error}") from error
-    if SETTINGS not in found and not found <= {WEIGHTS, METRICS}:
+    if SETTINGS not in found and not found <= {WEIGHTS, METRICS, CHECKPOINT}:
         raise RunError(
             f"{path} is not empty and holds no run (it has no {SETTINGS}): nothing in it is "
             "touched; give a new folder, or one with an earlier run, which is replaced"
@@ -102,23 +131,111 @@ def check_folder(folder: AnyPath) -> Path:
 def load_run(folder: AnyPath) -> Run:
     """The Run that a folder holds; RunError says what is missing or damaged.
 
+    Of a run that is not finished, the best weights so far.
+
     >>> load_run("no/such/folder")
     Traceback (most recent call last):
     chainrule.errors.RunError: no run folder at no/such/folder: give the folder that a training...
     """
+    path, run = Path(folder), load_settings(folder)
+    weights = _weights(path, run)
+    if weights is None:
+        weights = load_progress(path, run).weights()
+    run.model = _model(run)
+    _assign(run.model, path, weights)
+    return run
+
+
+def load_settings(folder: AnyPath) -> Run:
+    """The Run of a folder without its model (no memory is taken for weights)."""
     path = Path(folder)
     if not path.is_dir():
         raise RunError(f"no run folder at {path}: give the folder that a training run wrote")
     try:
-        settings = _settings(path / SETTINGS)
-        return _checked(path, settings)
+        return _checked(path / SETTINGS, _settings(path / SETTINGS))
     except RecursionError as error:
         raise RunError(f"{path / SETTINGS} is damaged: it is nested too deep") from error
 
 
-def _checked(path: Path, settings: dict[str, Any]) -> Run:
-    """The Run that settings describe, each of them checked, with its weights."""
-    damaged = f"{path / SETTINGS} is damaged"
+def load_progress(folder: AnyPath, run: Run) -> Checkpoint:
+    """The checkpoint of a run that is not finished; RunError if it has none of its own."""
+    file = Path(folder) / CHECKPOINT
+    if not file.exists():
+        raise RunError(f"{folder} has no {WEIGHTS} and no {CHECKPOINT}: it is no complete run")
+    count = 4 * count_weights(run.description)
+    most = COPIES * count + LARGEST_HEADER + LARGEST_PROGRESS
+    found = load_checkpoint(file, least=count, most=most)
+    if found.run != run.identity:
+        raise RunError(f"{file} is of another run than {SETTINGS} beside it: train again")
+    return found
+
+
+def _weights(path: Path, run: Run) -> Arrays | None:
+    """The weights in model.safetensors; None if they are missing, or of another run."""
+    file, count = path / WEIGHTS, 4 * count_weights(run.description)
+    replaced = (path / CHECKPOINT).exists()  # then the file may be of the run before
+    if replaced and not file.exists():
+        return None
+    arrays, about = unseal(file, 0 if replaced else count, count + LARGEST_HEADER)
+    if about.get("kind") != "weights":
+        raise RunError(f"{file} holds no weights of a run: {str(about.get('kind'))!r:.40}")
+    check_format(file, about.get("format"))
+    if about.get("run") != run.identity:
+        if replaced:
+            return None
+        raise RunError(f"{file} is not the file that {SETTINGS} was written with; train again")
+    return arrays
+
+
+def _model(run: Run) -> nn.Module:
+    seed = run.training.get("seed", 0)
+    return build(run.description, seed if type(seed) is int and 0 <= seed < 2**64 else 0)
+
+
+def _assign(model: nn.Module, path: Path, weights: Arrays) -> None:
+    """Give the weights to the model; names, shapes and dtypes must be the model's."""
+    expected = model.state()
+    if weights.keys() != expected.keys():
+        raise RunError(
+            f"{path}: the weights do not fit the model: there are {sorted(weights)}, "
+            f"expected {sorted(expected)}"
+        )
+    for name, like in expected.items():
+        w = weights[name]
+        if w.shape != like.shape or w.dtype != like.dtype:
+            raise RunError(
+                f"{path}: the weights do not fit the model: {name} is {w.dtype}{list(w.shape)}, "
+                f"expected {like.dtype}{list(like.shape)}"
+            )
+        if w.dtype.kind == "f" and not np.isfinite(w).all():
+            raise RunError(f"{path} is damaged: {name} holds NaN or infinity; train again")
+    model.load_state(weights)
+
+
+# -- run.json -----------------------------------------------------------------------------------
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """The content of run.json, of a format that is known, with all its parts."""
+    check_size(file, 0, LARGEST_SETTINGS)
+    try:
+        content = json.loads(file.read_bytes().decode())
+    except OSError as error:
+        raise RunError(f"cannot read {file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise RunError(f"{file} is damaged: it is not JSON ({error}); train again") from error
+    check_format(file, content.get("format") if isinstance(content, dict) else None)
+    parts = {"model", "data", "training", "classes", "encoder", "result"}
+    missing = parts - content.keys()
+    if missing:
+        raise RunError(f"{file} is damaged: it has no {', '.join(sorted(missing))}")
+    found: dict[str, Any] = content
+    return found
+
+
+def _checked(file: Path, settings: dict[str, Any]) -> Run:
+    """The Run that settings describe, each of them checked; its model is empty."""
+    damaged = f"{file} is damaged"
     try:
         encoder = settings["encoder"]
         recipe = None if encoder is None else Encoder.from_json(json.dumps(encoder))
@@ -137,106 +254,20 @@ def _checked(path: Path, settings: dict[str, Any]) -> Run:
             f"{damaged}: {len(classes)} classes for a model of {description['outputs']} outputs"
         )
     if recipe is not None:
+        inputs = math.prod(example_shape(description))
         if list(recipe.classes) != classes:
             raise RunError(f"{damaged}: the classes are not those of the encoder")
-        if len(recipe.features) != description["inputs"]:
+        if len(recipe.features) != inputs:
             raise RunError(
-                f"{damaged}: {len(recipe.features)} columns for a model of "
-                f"{description['inputs']} inputs"
+                f"{damaged}: {len(recipe.features)} columns for a model of {inputs} inputs"
             )
-    count = count_weights(description)
-    content = _read(path / WEIGHTS, 4 * count, 4 * count + LARGEST_HEADER)
-    model = build(description)
-    _load_weights(model, path / WEIGHTS, content)
-    if hashlib.sha256(content).hexdigest() != settings["weights"]:
-        raise RunError(
-            f"{path / WEIGHTS} is not the file that {SETTINGS} was written with; train again"
-        )
     return Run(
-        model, description, settings["data"], settings["training"], settings["result"], recipe,
-        tuple(classes),
+        nn.Sequential(), description, settings["data"], settings["training"], settings["result"],
+        recipe, tuple(classes),
     )  # fmt: skip
-
-
-def _read(file: Path, least: int, most: int) -> bytes:
-    """The bytes of a file whose size is within bounds, so that no claim in it takes memory."""
-    try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise RunError(f"{file} is damaged: it is no file")
-        if not least <= status.st_size <= most:
-            raise RunError(
-                f"{file} is damaged: it has {status.st_size:,} bytes, expected "
-                f"{f'{least:,} to ' if least else 'at most '}{most:,}; train again"
-            )
-        return file.read_bytes()
-    except FileNotFoundError:
-        raise RunError(f"{file.parent} has no {file.name}: it is no complete run") from None
-    except OSError as error:
-        raise RunError(f"cannot read {file}: {error.strerror or error}") from error
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """The content of run.json, of a format that is known, with all its parts."""
-    text = _read(file, 0, LARGEST_SETTINGS)
-    try:
-        content = json.loads(text.decode())
-    except ValueError as error:
-        raise RunError(f"{file} is damaged: it is not JSON ({error}); train again") from error
-    form = content.get("format") if isinstance(content, dict) else None
-    if type(form) is not int or form < 1:
-        raise RunError(f"{file} is damaged: it has no format number")
-    if form > FORMAT:
-        raise RunError(
-            f"{file} has format {form}, this version reads up to {FORMAT}: update chainrule"
-        )
-    parts = {"weights", "model", "data", "training", "classes", "encoder", "result"}
-    missing = parts - content.keys()
-    if missing:
-        raise RunError(f"{file} is damaged: it has no {', '.join(sorted(missing))}")
-    found: dict[str, Any] = content
-    return found
-
-
-def _load_weights(model: nn.Module, file: Path, content: bytes) -> None:
-    """Assign the weights of a file to the model; names, shapes and dtypes must be the model's."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        weights = load(content)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{file} is damaged: {error}; train again") from error
-    expected = dict(model.named_parameters())
-    if weights.keys() != expected.keys():
-        raise RunError(
-            f"{file} does not fit the model: it has {sorted(weights)}, expected {sorted(expected)}"
-        )
-    for name, parameter in expected.items():
-        w = weights[name]
-        if w.shape != parameter.shape or w.dtype != parameter.dtype:
-            raise RunError(
-                f"{file} does not fit the model: {name} is {w.dtype}{list(w.shape)}, "
-                f"expected {parameter.type}"
-            )
-        if not np.isfinite(w).all():
-            raise RunError(f"{file} is damaged: {name} holds NaN or infinity; train again")
-    for name, parameter in expected.items():
-        parameter.assign(weights[name])
 
 
 def _version() -> str:
     from .. import __version__
 
     return __version__
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN or infinity: they are written as null."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

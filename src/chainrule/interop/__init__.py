@@ -1,0 +1,1 @@
+"""Ways in and out of other libraries: one file each, loaded when it is used."""

@@ -1,0 +1,255 @@
+"""A training under way: what a step and an epoch do, and how it is kept and taken up again."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .. import nn, optim
+from ..data import Dataset, batches
+from ..errors import ChainruleError, DataError, GradientError, RunError
+from ..explain.nonfinite import first_nonfinite
+from ..ops.tensor import Tensor
+from .checkpoint import Checkpoint, State
+from .measure import Loss, evaluate, like_targets, score_of, score_sum
+from .metrics import Epoch
+from .sealed import Arrays
+
+ALL_DONE = "all epochs done"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers that a training follows; a checkpoint goes on only with the same ones."""
+
+    epochs: int = 20
+    batch: int = 32
+    penalty: float = 0.0
+    seed: int = 0
+    patience: int | None = None
+    accumulate: int = 1
+    clip: float | None = None
+    average: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 0), ("batch", 1), ("accumulate", 1)):
+            if getattr(self, name) < least:
+                raise DataError(f"{name} must be at least {least}, received {getattr(self, name)}")
+        if self.patience is not None and self.patience < 1:
+            raise DataError(f"patience must be at least 1, received {self.patience}")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise DataError(f"clip must be above 0 and finite, received {self.clip}")
+
+
+class Training:
+    """Gradient descent on batches, a step at a time; `fit` runs one from start to end.
+
+    What it remembers is the model, the optimizer, the average and the `state`; `checkpoint` gives
+    all of it, `restore` takes it up.
+    """
+
+    def __init__(
+        self, model: Any, train: Dataset, validation: Dataset | None, settings: Settings, *,
+        loss: Loss, optimizer: Any,
+        schedule: Callable[[float], float] | optim.Plateau | None = None, augment: Any = None,
+        ahead: int = 0,
+    ) -> None:  # fmt: skip
+        self.model, self.train, self.validation = model, train, validation
+        self.settings, self.loss, self.optimizer = settings, loss, optimizer
+        self.schedule, self.augment, self.ahead = schedule, augment, ahead
+        self.average = None
+        if settings.average is not None:
+            self.average = optim.Average(model, settings.average)
+        self.rate = float(np.asarray(optimizer.lr))
+        self.state = State(stopped="" if settings.epochs else ALL_DONE)
+        self.best: Arrays | None = None
+        self.batches = -(-len(train) // settings.batch)
+        """In an epoch."""
+        self.updates = settings.epochs * -(-self.batches // settings.accumulate)
+        """In the whole training."""
+        self._clock = time.perf_counter()
+
+    # -- a step -------------------------------------------------------------------------------
+
+    def steps(self) -> Iterator[int]:
+        """The rest of the epoch under way, an update at a time; the number of examples of each."""
+        size, group = self.settings.batch, self.settings.accumulate
+        pairs = batches(
+            self.train.epoch(self.settings.seed, self.state.epoch), size,
+            seed=self.settings.seed, epoch=self.state.epoch, start=self.state.batches,
+            ahead=self.ahead, augment=self.augment,
+        )  # fmt: skip
+        pairs = iter(pairs)
+        while self.state.batches < self.batches:
+            first = self.state.batches
+            last = min(first + group, self.batches)
+            count = min(last * size, len(self.train)) - first * size
+            self._update(pairs, last - first, count)
+            yield count
+
+    def _update(self, pairs: Iterator[Any], parts: int, count: int) -> None:
+        """One update from the mean gradient of `count` examples that come in so many parts."""
+        state, optimizer = self.state, self.optimizer
+        if isinstance(self.schedule, optim.Plateau):
+            optimizer.lr = self.rate * self.schedule.current
+        elif self.schedule is not None:
+            optimizer.lr = self.rate * self.schedule(state.updates / self.updates)
+        optimizer.zero_grad()
+        with np.errstate(over="ignore", invalid="ignore"):  # it shows in the loss
+            for _ in range(parts):
+                x, y = next(pairs)
+                outputs = self.model(x, training=True)
+                value = self.loss(like_targets(outputs, y), y)
+                objective = value
+                if self.settings.penalty:
+                    objective = value + self.settings.penalty * nn.l2_penalty(self.model)
+                if not math.isfinite(float(objective)):
+                    self._not_finite(objective)
+                (objective if len(x) == count else objective * (len(x) / count)).backward()
+                state.loss += float(value) * len(x)
+                state.score += score_sum(outputs, y, self.train)
+                state.seen += len(x)
+            if self.settings.clip is not None:
+                optim.clip_by_norm(self.model, self.settings.clip)
+            optimizer.step()
+        if self.average is not None:
+            self.average.update()
+        state.batches += parts
+        state.updates += 1
+
+    def _not_finite(self, objective: Tensor) -> None:
+        found = first_nonfinite(objective)
+        step = self.state.updates + 1
+        place = f"the loss became {float(objective)} in epoch {self.state.epoch}, step {step}"
+        if found is not None and found.gate == "parameter":
+            where = f"parameter {found.name} became non-finite after step {step - 1}"
+            raise GradientError(f"{place}: {where}; {self._advice()}")
+        raise GradientError(f"{place}; the first such value: {found}; {self._advice()}")
+
+    def _advice(self) -> str:
+        rate = float(np.asarray(self.optimizer.lr))
+        clip = "" if self.settings.clip else ", clip gradients (clip=1.0)"
+        return (
+            f"try a smaller rate (now {rate:g}){clip}, scale the inputs, and keep 0 out of log "
+            "and of divisors"
+        )
+
+    # -- an epoch -----------------------------------------------------------------------------
+
+    def end_epoch(self) -> tuple[Epoch, bool]:
+        """Measure the epoch that is done and go on to the next; its row, and if it is the best."""
+        state, held_out = self.state, self.validation
+        self._tick()
+        with self.average or nullcontext():
+            measured, weights = self._measure()
+        self._tick()
+        row = Epoch(
+            state.epoch, state.loss / state.seen, score_of(state.score, state.seen, self.train),
+            *measured, float(np.asarray(self.optimizer.lr)), state.epoch_seconds,
+        )  # fmt: skip
+        watched = measured[0] if held_out else row.loss
+        better = watched < state.best_loss
+        if better:
+            state.best, state.best_loss, state.waiting, self.best = row.epoch, watched, 0, weights
+        else:
+            state.waiting += 1
+        if isinstance(self.schedule, optim.Plateau):
+            self.schedule(watched)
+        state.rows.append(row)
+        state.epoch += 1
+        state.batches = state.seen = 0
+        state.loss = state.score = state.epoch_seconds = 0.0
+        patience = self.settings.patience
+        if state.epoch > self.settings.epochs:
+            state.stopped = ALL_DONE
+        elif held_out and patience is not None and state.waiting >= patience:
+            state.stopped = f"no better validation loss in {patience} epochs"
+        return row, better
+
+    def _measure(self) -> tuple[tuple[float, float], Arrays | None]:
+        """Loss and score on the validation data, and the weights they are of."""
+        if self.validation is None:
+            return (math.nan, math.nan), None
+        return evaluate(self.model, self.validation, self.loss), self.model.state()
+
+    def finish(self) -> None:
+        """Leave the best weights in the model (the last where there is no validation data)."""
+        if self.schedule is not None:
+            self.optimizer.lr = self.rate
+        if self.best is not None:
+            self.model.load_state(self.best)
+        elif self.average is not None and self.validation is None:
+            self.average.copy_to(self.model)
+
+    def _tick(self) -> None:
+        """Add the time since the last call to that of the epoch and of the training."""
+        now = time.perf_counter()
+        self.state.epoch_seconds += now - self._clock
+        self.state.seconds += now - self._clock
+        self._clock = now
+
+    # -- to be taken up again -----------------------------------------------------------------
+
+    def _parts(self) -> dict[str, Any]:
+        """What remembers something, by name; each has `state()` and `load_state`."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "average": self.average}
+        if isinstance(self.schedule, optim.Plateau):
+            parts["schedule"] = self.schedule
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @cached_property
+    def _kept(self) -> dict[str, Any]:
+        """The settings that a checkpoint must share with the training that takes it up."""
+        return {
+            **asdict(self.settings), "optimizer": type(self.optimizer).__name__,
+            "rate": self.rate, "examples": len(self.train), "data": self.train.fingerprint(),
+        }  # fmt: skip
+
+    def checkpoint(self) -> Checkpoint:
+        """All of it, copied. GradientError if a parameter is no longer finite."""
+        self._tick()
+        parts = {name: part.state() for name, part in self._parts().items()}
+        for name, value in parts["model"].items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise GradientError(
+                    f"parameter {name} became non-finite after step {self.state.updates}; "
+                    f"{self._advice()}"
+                )
+        if self.best is not None:
+            parts["best"] = self.best
+        arrays = {f"{p}.{name}": v for p, found in parts.items() for name, v in found.items()}
+        return Checkpoint(arrays, self._kept, replace(self.state, rows=list(self.state.rows)))
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on where a checkpoint was made. RunError, and nothing changed, if it does not fit."""
+        for name, own in self._kept.items():
+            kept = checkpoint.settings.get(name)
+            if kept != own:
+                raise RunError(
+                    f"the checkpoint is of a training with {name} {kept!r:.70}, this one has "
+                    f"{own!r:.70}"
+                )
+        if checkpoint.state.batches > self.batches:
+            raise RunError(
+                f"the checkpoint is damaged: {checkpoint.state.batches} batches of an epoch that "
+                f"has {self.batches}"
+            )
+        parts = self._parts()
+        before = {name: part.state() for name, part in parts.items()}
+        try:
+            for name, part in parts.items():
+                part.load_state(checkpoint.part(name))
+        except ChainruleError as error:
+            for name, part in parts.items():
+                part.load_state(before[name])
+            raise RunError(f"the checkpoint does not fit this training: {error}") from error
+        self.best = checkpoint.part("best") or None
+        self.state = replace(checkpoint.state, rows=list(checkpoint.state.rows))
+        self._clock = time.perf_counter()
