@@ -83,6 +83,7 @@ ELEMENTWISE = [
     unary("floor", cr.floor, np.floor, off_steps),
     unary("ceil", cr.ceil, np.ceil, off_steps),
     unary("round", cr.round, np.round, off_steps),
+    unary("trunc", cr.trunc, np.trunc, off_steps),
     binary("maximum", cr.maximum, np.maximum),
     binary("minimum", cr.minimum, np.minimum),
     unary("relu", cr.relu, lambda x: np.maximum(x, 0), nonzero),

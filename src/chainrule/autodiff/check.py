@@ -8,7 +8,7 @@ derivative exists, the interval between the one-sided derivatives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,15 +67,9 @@ class GradientCheck:
 
 
 def check_gradients(
-    function: Function,
-    *args: Any,
-    every_entry: bool = False,
-    directions: int = 4,
-    rtol: float = 1e-6,
-    atol: float = 1e-9,
-    seed: int = 0,
-    raise_error: bool = True,
-) -> GradientCheck:
+    function: Function, *args: Any, every_entry: bool = False, directions: int = 4,
+    rtol: float = 1e-6, atol: float = 1e-9, seed: int = 0, raise_error: bool = True,
+) -> GradientCheck:  # fmt: skip
     """Compare the derivatives of function(*args), in both modes, with measured ones.
 
     Everything runs in float64. By default so many random directions are tried; `every_entry` tries
@@ -90,51 +84,38 @@ def check_gradients(
     points = [_point(x) for x in leaves]
     floats = [k for k, p in enumerate(points) if p.dtype.char in FLOATS]
 
-    def values(floating: Sequence[Any]) -> list[Any]:
-        full: list[Any] = [constant(p) for p in points]
-        for k, x in zip(floats, floating, strict=True):
-            full[k] = x
-        return full
+    def values(floating: Iterable[Any]) -> list[Any]:
+        given = iter(floating)
+        return [next(given) if k in floats else constant(p) for k, p in enumerate(points)]
 
     line = Linearized(
         lambda xs: function(*unflatten(structure, values(xs))), [points[k] for k in floats]
     )
-    outs = [o for o in line.outputs if o.dtype.char in FLOATS]
-    if not outs:
+    floating = [o.dtype.char in FLOATS for o in line.outputs]
+    if not any(floating):
         raise GradientError("check_gradients: the function has no floating result")
     generator = np.random.default_rng(seed)
-    weights = [
-        generator.uniform(0.5, 1.5, o.shape) if o.size > 1 else np.ones(o.shape) for o in outs
-    ]
     # results without a derivative take part with weight 0
-    every = iter(weights)
-    upstreams = [
-        constant(np.asarray(next(every) if o.dtype.char in FLOATS else np.zeros(o.shape), o.dtype))
-        for o in line.outputs
-    ]
-    gradients = [np.asarray(g) for g in line.pull(upstreams)]
+    weights = [
+        np.zeros(o.shape) if not floats
+        else generator.uniform(0.5, 1.5, o.shape) if o.size > 1 else np.ones(o.shape)
+        for o, floats in zip(line.outputs, floating, strict=True)
+    ]  # fmt: skip
+    gradients = line.pull(
+        [constant(w.astype(o.dtype)) for w, o in zip(weights, line.outputs, strict=True)]
+    )
 
-    def measure(floating: Sequence[Array]) -> float:
+    def measure(arrays: Sequence[Array]) -> float:
         with no_grad():
-            result = function(
-                *unflatten(structure, values([constant(np.asarray(f)) for f in floating]))
-            )
-        found, _ = flatten(result)
-        outputs = [a for a in map(as_array, found) if a.dtype.char in FLOATS]
-        return float(sum((w * a).sum() for w, a in zip(weights, outputs, strict=True)))
+            result = function(*unflatten(structure, values(map(constant, arrays))))
+            return _dot(weights, map(as_array, flatten(result)[0]))
 
     base = [points[k] for k in floats]
     complex_step = _complex_step(line, weights)
     check = GradientCheck()
     for where, vector in _vectors(leaves, floats, base, every_entry, directions, generator):
-        derived = float(sum((g * v).sum() for g, v in zip(gradients, vector, strict=True)))
-        pushed = line.push([constant(v) for v in vector])
-        forward = float(
-            sum(
-                (np.asarray(u) * np.asarray(p)).sum()
-                for u, p in zip(upstreams, pushed, strict=True)
-            )
-        )
+        derived = _dot(gradients, vector)
+        forward = _dot(weights, line.push([constant(v) for v in vector]))
         check.directions.append(
             _compare(where, derived, forward, base, vector, measure, complex_step, rtol, atol)
         )
@@ -150,9 +131,7 @@ def check_gradients(
 
 def _point(x: Any) -> Array:
     """The argument in float64 (integers and bools stay)."""
-    if isinstance(x, (int, float)) and not isinstance(x, bool):
-        return np.asarray(x, np.float64)
-    array = as_array(x)
+    array = as_array(float(x) if x.__class__ is int else x)
     return array.astype(np.float64) if array.dtype.char in FLOATS else array
 
 
@@ -184,7 +163,6 @@ def _complex_step(
     for node in graph.nodes:
         if node in line.active and not getattr(node.primitive, "analytic", False):
             return None
-    outs = [o.dtype.char in FLOATS for o in line.outputs]
 
     def step(base: Sequence[Array], vector: Sequence[Array]) -> float | None:
         leaves: dict[Node, Any] = {
@@ -200,9 +178,7 @@ def _complex_step(
                 )
         except TypeError:  # a NumPy function without a complex version
             return None
-        arrays = [np.asarray(f) for f, floating in zip(found, outs, strict=True) if floating]
-        total = sum((w * a.imag).sum() for w, a in zip(weights, arrays, strict=True))
-        return float(total) / COMPLEX_STEP
+        return _dot(weights, [np.asarray(f).imag for f in found]) / COMPLEX_STEP
 
     return step
 
@@ -211,11 +187,11 @@ def _compare(
     where: str, derived: float, forward: float, base: Sequence[Array], vector: Sequence[Array],
     measure: Callable[[Sequence[Array]], float], complex_step: Any, rtol: float, atol: float,
 ) -> Direction:  # fmt: skip
-    if not _close(derived, forward, 1e-9, 1e-12):
+    if not _close(derived, forward, 1e-9):
         return Direction(where, derived, forward, 0.0, "reverse differs from forward mode", False)
     exact = complex_step(base, vector) if complex_step is not None else None
     if exact is not None and np.isfinite(exact):
-        ok = _close(derived, exact, 1e-10, 1e-12)
+        ok = _close(derived, exact, 1e-10)
         return Direction(where, derived, exact, 1e-10 * abs(exact), "complex step", ok)
 
     def along(h: float) -> float:
@@ -238,10 +214,14 @@ def _compare(
     return Direction(where, derived, slope, error, "central differences", ok)
 
 
-def _close(a: float, b: float, rtol: float, atol: float) -> bool:
-    if np.isnan(a) or np.isnan(b):
-        return bool(np.isnan(a) and np.isnan(b))
-    return bool(a == b or abs(a - b) <= atol + rtol * max(abs(a), abs(b)))
+def _close(a: float, b: float, rtol: float) -> bool:
+    return bool(np.isclose(a, b, rtol, 1e-12, equal_nan=True))
+
+
+def _dot(first: Iterable[Any], second: Iterable[Any]) -> float:
+    """Σ first · second over all entries of two lists of arrays."""
+    pairs = zip(first, second, strict=True)
+    return float(sum((np.asarray(u) * np.asarray(v)).sum() for u, v in pairs))
 
 
 def richardson(slope: Callable[[float], float], h: float, order: int) -> tuple[float, float]:

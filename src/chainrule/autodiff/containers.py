@@ -38,30 +38,18 @@ def select(
     function: Callable[..., Any], wrt: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, Callable[[Any], Any]]:
     """The argument that `wrt` names, and the function of it alone."""
-    if isinstance(wrt, (tuple, list)):
-        places = [_place(function, w, args, kwargs) for w in wrt]
-        if len(set(places)) < len(places):
-            raise GradientError(f"wrt={wrt!r} names an argument twice")
-        chosen: Any = tuple(_read(p, args, kwargs) for p in places)
-    else:
-        places = [_place(function, wrt, args, kwargs)]
-        chosen = _read(places[0], args, kwargs)
+    several = isinstance(wrt, (tuple, list))
+    places = [_place(function, w, args, kwargs) for w in (wrt if several else (wrt,))]
+    if len(set(places)) < len(places):
+        raise GradientError(f"wrt={wrt!r} names an argument twice")
+    given: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}  # by position and by name
 
     def call(value: Any) -> Any:
-        values = value if isinstance(wrt, (tuple, list)) else (value,)
-        new_args, new_kwargs = list(args), dict(kwargs)
-        for place, v in zip(places, values, strict=True):
-            if isinstance(place, str):
-                new_kwargs[place] = v
-            else:
-                new_args[place] = v
-        return function(*new_args, **new_kwargs)
+        new = {**given, **dict(zip(places, value if several else (value,), strict=True))}
+        return function(*(new[k] for k in range(len(args))), **{k: new[k] for k in kwargs})
 
-    return chosen, call
-
-
-def _read(place: int | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return kwargs[place] if isinstance(place, str) else args[place]
+    chosen = tuple(given[p] for p in places)
+    return (chosen if several else chosen[0]), call
 
 
 def _place(

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..core.context import CONTEXT
-from ..core.types import ArrayType, Shape
+from ..core.types import ArrayType, Shape, size_of
 from ..errors import GradientError, ShapeError
-from ..ops.custom import Custom, CustomTensor
 from ..ops.dispatch import astype, to_tensor
-from ..ops.shaping import moveaxis, reshape, stack
+from ..ops.shaping import moveaxis, reshape, stack, unstack
 from ..ops.tensor import ArrayLike, Tensor, constant
 from .batching import vmap
 from .containers import flatten, select, unflatten
@@ -74,37 +73,38 @@ class Jacobian:
 
     def __matmul__(self, vector: ArrayLike) -> Tensor:
         """J @ v for v of the input's shape or flat (or a matrix of flat columns)."""
-        v = to_tensor(vector)
-        m, n = self.shape
-        if v.shape == self.in_shape:
-            return self._push(v)
-        if v.shape == (n,):
-            return reshape(self._push(reshape(v, self.in_shape)), (m,))
-        if v.ndim == 2 and v.shape[0] == n:
-            columns = [reshape(self._push(reshape(v[:, k], self.in_shape)), (m,))
-                       for k in range(v.shape[1])]  # fmt: skip
-            return stack(columns, axis=1) if columns else constant(np.zeros((m, 0), self.dtype))
-        raise ShapeError(
-            f"J @ v takes v of shape {self.in_shape}, or flat ({n},) or ({n}, k); "
-            f"received {v.shape}"
-        )
+        result = self._through(self._push, to_tensor(vector), self.in_shape, self.out_shape, 1)
+        if result is None:
+            raise ShapeError(
+                f"J @ v takes v of shape {self.in_shape}, or flat ({self.shape[1]},) or "
+                f"({self.shape[1]}, k); received {np.shape(vector)}"
+            )
+        return result
 
     def __rmatmul__(self, vector: ArrayLike) -> Tensor:
         """u @ J for u of the output's shape or flat (or a matrix of flat rows)."""
-        u = to_tensor(vector)
-        m, n = self.shape
-        if u.shape == self.out_shape:
-            return self._pull(u)
-        if u.shape == (m,):
-            return reshape(self._pull(reshape(u, self.out_shape)), (n,))
-        if u.ndim == 2 and u.shape[1] == m:
-            rows = [reshape(self._pull(reshape(u[k], self.out_shape)), (n,))
-                    for k in range(u.shape[0])]  # fmt: skip
-            return stack(rows) if rows else constant(np.zeros((0, n), self.dtype))
-        raise ShapeError(
-            f"u @ J takes u of shape {self.out_shape}, or flat ({m},) or (k, {m}); "
-            f"received {u.shape}"
-        )
+        result = self._through(self._pull, to_tensor(vector), self.out_shape, self.in_shape, 0)
+        if result is None:
+            raise ShapeError(
+                f"u @ J takes u of shape {self.out_shape}, or flat ({self.shape[0]},) or "
+                f"(k, {self.shape[0]}); received {np.shape(vector)}"
+            )
+        return result
+
+    def _through(self, one_way: Callable[[Tensor], Tensor], v: Tensor, source: Shape,
+                 target: Shape, axis: int) -> Tensor | None:  # fmt: skip
+        """one_way(v) for v in its shape or flat, or for each flat slice of v along `axis`."""
+        if v.shape == source:
+            return one_way(v)
+        if v.shape == (size_of(source),):
+            return reshape(one_way(reshape(v, source)), (size_of(target),))
+        if v.ndim != 2 or v.shape[1 - axis] != size_of(source):
+            return None
+        m = size_of(target)
+        slices = [reshape(one_way(reshape(u, source)), (m,)) for u in unstack(v, axis=axis)]
+        if not slices:
+            return constant(np.zeros((m, 0) if axis else (0, m), self.dtype))
+        return stack(slices, axis=axis)
 
     def _pull(self, u: Tensor) -> Tensor:
         ups = [constant(np.zeros(o.shape, o.dtype)) for o in self._line.outputs]
@@ -141,20 +141,10 @@ class Jacobian:
         side = self._out if by_rows else self._in
         one_way = self._pull if by_rows else self._push
         units = np.eye(side.size, dtype=side.dtype).reshape(side.size, *side.shape)
-        if self._opaque:  # gates in plain NumPy are asked row by row
-            found = stack([one_way(constant(u)) for u in units])
-        else:
-            found = vmap(one_way)(constant(units))
+        found = vmap(one_way)(constant(units))
         if by_rows:
             return reshape(found, shape)
         return reshape(moveaxis(reshape(found, (n, m)), 0, 1), shape)
-
-    @property
-    def _opaque(self) -> bool:
-        return any(
-            isinstance(node.primitive, Custom) and not isinstance(node.primitive, CustomTensor)
-            for node in self._line.order
-        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         dense = np.asarray(self.todense()).reshape(self.shape)

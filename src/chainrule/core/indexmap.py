@@ -138,16 +138,10 @@ class IndexMap:
     def slices(self) -> tuple[slice, ...]:
         """The input as basic slices, for maps in which each axis is read by one symbol."""
         result = []
-        for p, n in zip(self.reads, self.in_view, strict=True):
+        for p in self.reads:
             ((s, step),) = p.terms
-            count = self.sizes[s]
-            stop = p.offset + step * count
-            if step == 1 and p.offset == 0 and count == n:
-                result.append(slice(None))
-            elif count == 0:
-                result.append(slice(0, 0))
-            else:  # a negative stop would count from the end
-                result.append(slice(p.offset, stop if stop >= 0 else None, step))
+            stop = p.offset + step * self.sizes[s]  # one below 0 would count from the end
+            result.append(slice(p.offset, stop if stop >= 0 else None, step))
         return tuple(result)
 
     @cached_property

@@ -2,7 +2,8 @@
 
 The kinds here carry what their members share, so that most members need no formula at all:
 
-- `Elementwise`: one forward function, one partial derivative for each input.
+- `Elementwise`: one forward function, one partial derivative for each input (`ops.dispatch.gate`
+  makes one, and the function users call, in one statement).
 - `LinearGate`: an index map (the parameter `map`) is the whole statement; `dual` is its transpose.
 - `Reducing`: works along `axes`, which batching shifts.
 - `Primitive` itself, for gates that are none of these.
@@ -11,12 +12,13 @@ The kinds here carry what their members share, so that most members need no form
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .local import IDENTITY, ZERO, Diagonal, Linear, Local
-from .types import BOOLS, FLOATS, INTEGERS, ArrayType, TupleType, bool_, to_float
+from .types import BOOLS, FLOATS, INTEGERS, ArrayType, TupleType, to_float
 
 Array = np.ndarray[Any, Any]
 Params = dict[str, Any]
@@ -93,8 +95,11 @@ class Primitive:
 
     def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
               params: Params) -> Any:  # fmt: skip
-        """The gate on inputs some of which have one more leading axis of n; so has the result."""
-        raise NotImplementedError(f"{type(self).__name__} must define batch(…)")
+        """The gate on inputs some of which have one more leading axis of n; so has the result.
+
+        As it stands, for gates to which leading axes make no difference.
+        """
+        return xp.apply(self, tuple(inputs), params)
 
     def flops(self, out: ArrayType, types: Sequence[ArrayType], params: Params) -> int:
         """Arithmetic operations of one forward call."""
@@ -107,14 +112,14 @@ class Primitive:
     def __repr__(self) -> str:
         return self.name
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        return (type(self), ())
-
 
 class Elementwise(Primitive):
     """out[s] = f(x[s], y[s], …): all inputs have the shape of the output, L is diagonal."""
 
     forward: Callable[..., Any]
+    partials: ClassVar[tuple[Any, ...]] = ()
+    """For each input ∂out/∂input, entry by entry: a function (xp, out, *inputs), or a form of
+    local Jacobian where that depends on nothing."""
     takes: ClassVar[str] = BOOLS + INTEGERS + FLOATS
     """The dtypes it computes in, by NumPy's letters."""
     result: ClassVar[np.dtype[Any] | None] = None
@@ -128,22 +133,29 @@ class Elementwise(Primitive):
         """The dtype it computes in for operands of this common dtype."""
         return dtype
 
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        """∂out/∂inputs[i], entry by entry."""
-        raise NotImplementedError(f"{type(self).__name__} must define partial(self, xp, i, out, …)")
-
     def type(self, *types: ArrayType, **params: Any) -> ArrayType:
-        return ArrayType(types[0].shape, self.result or types[0].dtype)
+        return ArrayType(types[-1].shape, self.result or types[-1].dtype)
 
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
-        return Diagonal(self.partial(xp, i, out, *inputs))
+        form: Any = self.partials[i]
+        if form.__class__ is FunctionType:
+            form = Diagonal(form(xp, out, *inputs))
+        return form  # type: ignore[no-any-return]
 
     def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
               params: Params) -> Any:  # fmt: skip
+        if len(inputs) == 1:
+            return xp.apply(self, tuple(inputs), params)
         return xp.elementwise(self, *inputs)
 
     def flops(self, out: ArrayType, types: Sequence[ArrayType], params: Params) -> int:
         return out.size
+
+
+class Numeric(Elementwise):
+    """An elementwise gate on numbers: bools are refused."""
+
+    takes = INTEGERS + FLOATS
 
 
 class Floating(Elementwise):
@@ -153,21 +165,6 @@ class Floating(Elementwise):
 
     def computes(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return to_float(dtype)
-
-
-class Comparing(Elementwise):
-    """An elementwise gate with a result in bool: nothing flows back."""
-
-    result = bool_
-    differentiable = False
-    casts = False  # NumPy compares integers of all sizes exactly
-
-
-class Stepping(Elementwise):
-    """An elementwise gate that is constant between its steps: its derivative is 0."""
-
-    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
-        return ZERO
 
 
 class LinearGate(Primitive):
@@ -204,24 +201,15 @@ class Reducing(Primitive):
         return types[0].size
 
 
-class Linked(Primitive):
+class Linked(Elementwise):
     """y = x, the same entries: a link between an array and what is differentiated by it."""
 
     name = "identity"
     analytic = True
+    partials = (IDENTITY,)
 
     def forward(self, x: Array) -> Array:
         return x
-
-    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
-        return types[0]
-
-    def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
-        return IDENTITY
-
-    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
-              params: Params) -> Any:  # fmt: skip
-        return xp.apply(self, tuple(inputs), params)
 
 
 class Item(Primitive):
@@ -237,10 +225,6 @@ class Item(Primitive):
         return item
 
     def replay(self, xp: Any, inputs: Sequence[Any], params: Params) -> Any:
-        return inputs[0][params["index"]]
-
-    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
-              params: Params) -> Any:  # fmt: skip
         return inputs[0][params["index"]]
 
 

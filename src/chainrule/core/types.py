@@ -60,10 +60,15 @@ def size_of(shape: Shape) -> int:
     return size
 
 
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """A tuple or list as a tuple; anything else as the one entry of a tuple."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
 def as_shape(shape: Any, *, signed: bool = False) -> Shape:
     """A number or a sequence of them as a shape; `signed` lets negative sizes through."""
     try:
-        sizes = tuple([index(n) for n in (shape if isinstance(shape, (tuple, list)) else (shape,))])
+        sizes = tuple(map(index, as_tuple(shape)))
     except TraceError:
         raise
     except TypeError:
@@ -137,8 +142,12 @@ def normalize_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, 
     """The axes meant by None (all), a number or a tuple, counted from the front and sorted."""
     if axis is None:
         return tuple(range(ndim))
-    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
-    result = tuple(sorted(normalize_axis(a, ndim) for a in axes))
-    if len(set(result)) != len(result):
-        raise AxisError(f"axis {axes} names an axis twice")
-    return result
+    return tuple(sorted(ordered_axes(axis, ndim)))
+
+
+def ordered_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes meant by a number or a tuple, counted from the front; each may stand once."""
+    axes = tuple(normalize_axis(a, ndim) for a in as_tuple(axis))
+    if len(set(axes)) != len(axes):
+        raise AxisError(f"axis {as_tuple(axis)} names an axis twice")
+    return axes

@@ -16,11 +16,10 @@ import numpy as np
 
 from ..core.local import Contraction, Local
 from ..core.primitive import Array, Params, Primitive
-from ..core.types import ArrayType, Shape, normalize_axis, size_of
-from ..errors import AxisError, DTypeError, ShapeError
-from .arithmetic import _multiply
+from ..core.types import ArrayType, Shape, ordered_axes, size_of
+from ..errors import DTypeError, ShapeError
 from .arithmetic import abs as abs_
-from .dispatch import bind, broadcast_to, to_tensor, unify
+from .dispatch import bind, broadcast_to, to_tensor, together
 from .reducing import max as max_
 from .reducing import min as min_
 from .reducing import sum as sum_
@@ -63,20 +62,18 @@ def plan(spec: str, first: Shape, second: Shape) -> Callable[[Array, Array], Arr
     def measure(letters: Sequence[str]) -> int:
         return size_of(tuple(sizes[c] for c in letters))
 
-    def arrange(letters: str, *groups: list[str]) -> Callable[[Array], Array] | None:
-        """Bring an operand into these groups of letters; None if it is so already."""
+    def arrange(letters: str, *groups: list[str]) -> Callable[[Array], Array]:
+        """Bring an operand into these groups of letters."""
         order = tuple(letters.index(c) for group in groups for c in group)
         shape = tuple(measure(group) for group in (groups if batch else groups[1:]))
-        in_order = order == tuple(range(len(order)))
+        turned = order != tuple(range(len(order)))
         merged = shape != tuple(sizes[letters[k]] for k in order)
-        if in_order:
-            return (lambda x: x.reshape(shape)) if merged else None
         # an operand that lies the other way round is read transposed, which BLAS takes as it is
-        return (
-            (lambda x: x.transpose(order).reshape(shape))
-            if merged
-            else (lambda x: x.transpose(order))
-        )
+        if turned and merged:
+            return lambda x: x.transpose(order).reshape(shape)
+        if turned:
+            return lambda x: x.transpose(order)
+        return (lambda x: x.reshape(shape)) if merged else _same
 
     left, right = arrange(a, batch, rows, inner), arrange(b, batch, inner, columns)
     found = [*batch, *rows, *columns]
@@ -86,16 +83,11 @@ def plan(spec: str, first: Shape, second: Shape) -> Callable[[Array, Array], Arr
     if not inner and not batch:  # an outer product needs no matrix product
         product = np.multiply
     ready = shape == ((measure(batch),) if batch else ()) + (measure(rows), measure(columns))
-    if order == tuple(range(len(order))) and ready:
-        if left is None:
-            return product if right is None else lambda x, y: product(x, right(y))
-        return (
-            (lambda x, y: product(left(x), y))
-            if right is None
-            else (lambda x, y: product(left(x), right(y)))
-        )
-    one, other = left or _same, right or _same
-    return lambda x, y: product(one(x), other(y)).reshape(shape).transpose(order)
+    if order != tuple(range(len(order))) or not ready:
+        return lambda x, y: product(left(x), right(y)).reshape(shape).transpose(order)
+    if left is _same and right is _same:
+        return product
+    return lambda x, y: product(left(x), right(y))
 
 
 def _same(x: Array) -> Array:
@@ -112,9 +104,8 @@ class Contract(Primitive):
         return plan(spec, x.shape, y.shape)(x, y)
 
     def type(self, *types: ArrayType, **params: Any) -> ArrayType:
-        a, b, out = parse(params["spec"])
-        sizes = dict(zip(a + b, types[0].shape + types[1].shape, strict=True))
-        return ArrayType(tuple(sizes[c] for c in out), types[0].dtype)
+        sizes = _sizes_of(params["spec"], types)
+        return ArrayType(tuple(sizes[c] for c in parse(params["spec"])[2]), types[0].dtype)
 
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
         spec = params["spec"]
@@ -128,13 +119,16 @@ class Contract(Primitive):
         return xp.apply(self, tuple(inputs), {"spec": spec})
 
     def flops(self, out: ArrayType, types: Sequence[ArrayType], params: Params) -> int:
-        a, b, _ = parse(params["spec"])
-        return 2 * size_of(
-            tuple(dict(zip(a + b, types[0].shape + types[1].shape, strict=True)).values())
-        )
+        return 2 * size_of(tuple(_sizes_of(params["spec"], types).values()))
 
     def describe(self, params: Params) -> str:
         return str(params["spec"])
+
+
+def _sizes_of(spec: str, types: Sequence[ArrayType]) -> dict[str, int]:
+    """The size of each letter of a contraction of these types."""
+    a, b, _ = parse(spec)
+    return dict(zip(a + b, types[0].shape + types[1].shape, strict=True))
 
 
 CONTRACT = Contract()
@@ -146,11 +140,9 @@ def contract(x: ArrayLike, y: ArrayLike, /, spec: str) -> Tensor:
     Each letter stands at most once in an operand and in the output, and in two of the three.
     `einsum` takes any other pattern.
     """
-    first, second = (to_tensor(t) for t in unify(_multiply, (to_tensor(x), to_tensor(y))))
     if not isinstance(spec, str) or spec.count(",") != 1 or spec.count("->") != 1:
         raise DTypeError(f"contract takes a pattern like 'ij,jk->ik', received {spec!r:.60}")
     a, b, out = parse(spec)
-    _sizes(spec, (a, b), (first.shape, second.shape))
     for c in set(a + b + out):
         counts = (a.count(c), b.count(c), out.count(c))
         if max(counts) > 1 or sum(counts) < 2:
@@ -158,12 +150,11 @@ def contract(x: ArrayLike, y: ArrayLike, /, spec: str) -> Tensor:
                 f"contract {spec!r}: letter {c!r} must stand once in two or three of the operands "
                 "and the output; use einsum for other patterns"
             )
-    return _contract(first, second, spec)
+    return einsum(spec, x, y)
 
 
 def _contract(x: Tensor, y: Tensor, spec: str) -> Tensor:
-    result: Tensor = bind(CONTRACT, (x, y), {"spec": spec})
-    return result
+    return bind(CONTRACT, (x, y), {"spec": spec})
 
 
 def einsum(spec: str, /, *operands: ArrayLike) -> Tensor:
@@ -184,10 +175,8 @@ def einsum(spec: str, /, *operands: ArrayLike) -> Tensor:
 def _run(spec: str, tensors: list[Tensor]) -> Tensor:
     """The steps of an einsum, found once for a pattern and shapes."""
     dtype = tensors[0].dtype if tensors else None
-    for t in tensors:
-        if t.dtype is not dtype:
-            tensors = [to_tensor(t) for t in unify(_multiply, tensors)]
-            break
+    if any(t.dtype is not dtype for t in tensors):
+        tensors = together(*tensors)
     if len(tensors) == 2:
         x, y = tensors
         pattern = _direct(spec, x.shape, y.shape)
@@ -299,16 +288,14 @@ def _sizes(spec: str, letters: Sequence[str], shapes: Sequence[Shape]) -> dict[s
             )
         for c, n in zip(names, shape, strict=True):
             known = sizes.setdefault(c, n)
-            if names.count(c) > 1 and any(
-                m != n for d, m in zip(names, shape, strict=True) if d == c
-            ):
+            if any(d == c and m != n for d, m in zip(names, shape, strict=True)):
                 raise ShapeError(
                     f"einsum {spec!r}: letter {c!r} stands for different sizes in operand {k} "
                     f"of shape {shape}"
                 )
-            if known == 1 or known == n:
+            if known == 1:
                 sizes[c] = n
-            elif n != 1:
+            elif n not in (1, known):
                 raise ShapeError(
                     f"einsum {spec!r}: letter {c!r} has size {known} in one operand "
                     f"and {n} in operand {k}; the operands have shapes "
@@ -412,13 +399,9 @@ def tensordot(x1: ArrayLike, x2: ArrayLike, /, *, axes: Any = 2) -> Tensor:
         axes = (tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes)))
     if not isinstance(axes, (tuple, list)) or len(axes) != 2:
         raise DTypeError(f"axes is a number or a pair of tuples of axes, received {axes!r:.60}")
-    first, second = ((a,) if isinstance(a, int) else tuple(a) for a in axes)
-    first = tuple(normalize_axis(a, x.ndim) for a in first)
-    second = tuple(normalize_axis(a, y.ndim) for a in second)
+    first, second = ordered_axes(axes[0], x.ndim), ordered_axes(axes[1], y.ndim)
     if len(first) != len(second):
         raise ShapeError(f"axes {axes} must name as many axes of x1 as of x2")
-    if len(set(first)) < len(first) or len(set(second)) < len(second):
-        raise AxisError(f"axes {axes} names an axis twice")
     a_names, b_names = list(LETTERS[: x.ndim]), list(LETTERS[x.ndim : x.ndim + y.ndim])
     for a, b in zip(first, second, strict=True):
         if x.shape[a] != y.shape[b]:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..core.context import CONTEXT
-from ..core.types import (
-    FLOATS,
-    Shape,
-    as_dtype,
-    as_shape,
-    broadcast_shapes,
-    check_dtype,
-    float32,
-)  # fmt: skip
-from ..errors import ShapeError, TraceError, UnsupportedError
-from .dispatch import astype, broadcast_to, common_dtype, floats, operand, to_tensor
+from ..core.types import Shape, as_dtype, as_shape, broadcast_shapes, check_dtype, float32
+from ..errors import ShapeError, TraceError
+from .dispatch import (
+    asarray,
+    broadcast_to,
+    check_device,
+    common_dtype,
+    floats,
+    in_dtype,
+    operand,
+    to_tensor,
+)
 from .logic import where
-from .tensor import ArrayLike, Tensor, as_array, constant, is_typed
+from .tensor import ArrayLike, Tensor, as_array, constant
 
 __all__ = [
     "arange", "asarray", "can_cast", "empty", "empty_like", "eye", "finfo", "from_dlpack", "full",
@@ -29,63 +29,6 @@ __all__ = [
     "ones_like", "result_type", "searchsorted", "tril", "triu", "unique_all", "unique_counts",
     "unique_inverse", "unique_values", "zeros", "zeros_like",
 ]  # fmt: skip
-
-
-def asarray(
-    obj: ArrayLike, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None
-) -> Tensor:
-    """A constant: nothing is differentiated by it. A Tensor stays what it is.
-
-    Python floats become float32, integers int64; arrays keep their dtype and are not copied
-    unless `copy=True` (writing to them later changes the constant).
-
-    >>> import chainrule as cr
-    >>> cr.asarray([1, 2, 3])
-    asarray([1, 2, 3], dtype=int64)
-    """
-    check_device(device)
-    if isinstance(obj, Tensor):
-        result = obj if dtype is None else astype(obj, dtype, copy=False)
-        if copy is False and result is not obj:
-            raise ValueError("this change of dtype needs a copy, and copy=False")
-        return _copied(result) if copy and result is obj else result
-    if copy is False and not isinstance(obj, np.ndarray):
-        raise ValueError(f"an array of a {type(obj).__name__} needs a copy, and copy=False")
-    if isinstance(obj, (list, tuple)) and _holds_dependent(obj):
-        from .shaping import stack
-
-        return stack([asarray(o, dtype=dtype) for o in obj])
-    array = as_array(obj)
-    target = None if dtype is None else as_dtype(dtype)
-    if not is_typed(obj) and array.dtype.char in FLOATS:
-        if target is None:
-            target = float32
-        elif target.kind == "u":  # NumPy reads whole numbers from 2**63 on beside small as floats
-            array = np.asarray(obj, target)
-    if target is not None and target != array.dtype:
-        if copy is False:
-            raise ValueError("this change of dtype needs a copy, and copy=False")
-        array = array.astype(target)
-    elif copy:
-        array = array.copy()
-    return constant(array)
-
-
-def _holds_dependent(obj: Sequence[Any]) -> bool:
-    return any(
-        x._node is not None if isinstance(x, Tensor)
-        else isinstance(x, (list, tuple)) and _holds_dependent(x)
-        for x in obj
-    )  # fmt: skip
-
-
-def _copied(x: Tensor) -> Tensor:
-    return constant(x._value.copy()) if x.is_constant else x + 0
-
-
-def check_device(device: Any) -> None:
-    if device not in (None, "cpu"):
-        raise UnsupportedError(f'the only device is "cpu", received {device!r}')
 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
@@ -96,32 +39,30 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
     return constant(array)
 
 
-_shape = as_shape
-
-
 def full(shape: int | Shape, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A constant of this shape with every entry `fill_value`."""
     check_device(device)
     target = common_dtype([operand(fill_value)]) if dtype is None else as_dtype(dtype)
-    typed = hasattr(fill_value, "dtype")
-    value = to_tensor(fill_value) if typed else constant(np.asarray(fill_value, target))
-    if value.dtype != target:
-        value = astype(value, target)
+    value = to_tensor(in_dtype(operand(fill_value), target))
     if value._value is None or value._node is not None:
-        return broadcast_to(value, _shape(shape))
-    return constant(np.full(_shape(shape), value._value, target))
+        return broadcast_to(value, as_shape(shape))
+    return constant(np.full(as_shape(shape), value._value, target))
+
+
+def _float_dtype(dtype: Any, device: Any) -> np.dtype[Any]:
+    """The dtype asked for, float32 by default; another device than "cpu" is refused."""
+    check_device(device)
+    return float32 if dtype is None else as_dtype(dtype)
 
 
 def zeros(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A constant of zeros, float32 by default."""
-    check_device(device)
-    return constant(np.zeros(_shape(shape), float32 if dtype is None else as_dtype(dtype)))
+    return constant(np.zeros(as_shape(shape), _float_dtype(dtype, device)))
 
 
 def ones(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A constant of ones, float32 by default."""
-    check_device(device)
-    return constant(np.ones(_shape(shape), float32 if dtype is None else as_dtype(dtype)))
+    return constant(np.ones(as_shape(shape), _float_dtype(dtype, device)))
 
 
 def empty(shape: int | Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -173,8 +114,7 @@ def linspace(
     endpoint: bool = True,
 ) -> Tensor:  # fmt: skip
     """`num` evenly spaced numbers from start to stop."""
-    check_device(device)
-    target = float32 if dtype is None else as_dtype(dtype)
+    target = _float_dtype(dtype, device)
     (count,) = as_shape(num)
     return constant(np.linspace(float(start), float(stop), count, endpoint).astype(target))
 
@@ -183,8 +123,7 @@ def eye(
     n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
 ) -> Tensor:
     """Ones on the k-th diagonal, zeros elsewhere."""
-    check_device(device)
-    target = float32 if dtype is None else as_dtype(dtype)
+    target = _float_dtype(dtype, device)
     rows, columns = as_shape((n_rows, n_rows if n_cols is None else n_cols))
     return constant(np.eye(rows, columns, k, target))
 
@@ -209,22 +148,18 @@ def triu(x: ArrayLike, /, *, k: int = 0) -> Tensor:
 
 def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> list[Tensor]:
     """Coordinate arrays of the grid that the vectors span."""
-    from .shaping import reshape
+    from .shaping import broadcast_arrays, reshape
 
     if indexing not in ("xy", "ij"):
         raise ShapeError(f'indexing must be "xy" or "ij", received {indexing!r}')
-    vectors = [to_tensor(a) for a in arrays]
-    order = list(range(len(vectors)))
-    if indexing == "xy" and len(vectors) > 1:
-        order[0], order[1] = 1, 0
-    sizes = [vectors[k].size for k in order]
-    return [
-        broadcast_to(
-            reshape(v, tuple(v.size if order[j] == k else 1 for j in range(len(order)))),
-            tuple(sizes),
-        )
-        for k, v in enumerate(vectors)
+    axes = list(range(len(arrays)))
+    if indexing == "xy":
+        axes[:2] = axes[1::-1]
+    lines = [
+        reshape(v, tuple(v.size if k == axis else 1 for k in range(len(axes))))
+        for axis, v in zip(axes, map(to_tensor, arrays), strict=True)
     ]
+    return broadcast_arrays(*lines)
 
 
 # -- dtypes -----------------------------------------------------------------------------------
@@ -232,18 +167,10 @@ def meshgrid(*arrays: ArrayLike, indexing: str = "xy") -> list[Tensor]:
 
 def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
     """The dtype in which these arrays, dtypes and Python numbers meet."""
-    operands = [
-        x
-        if isinstance(x, (Tensor, np.ndarray, bool, int, float, np.generic))
-        else _Typed(as_dtype(x))
-        for x in arrays_and_dtypes
-    ]
-    return common_dtype(operands)
-
-
-class _Typed:
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
+    values = (Tensor, np.ndarray, np.generic, bool, int, float)
+    return common_dtype(
+        [x if isinstance(x, values) else np.empty(0, as_dtype(x)) for x in arrays_and_dtypes]
+    )
 
 
 def can_cast(from_: Any, to: Any, /) -> bool:
@@ -329,13 +256,8 @@ def searchsorted(
             f"searchsorted takes a vector first (and a sorter like it), received shape {line.shape}"
             + ("" if order is None else f" and a sorter of shape {order.shape}")
         )
-    found = np.searchsorted(
-        line,
-        _values(x2, "searchsorted"),
-        side,
-        order,  # type: ignore[call-overload]
-    )
-    return constant(np.asarray(found))
+    entries = _values(x2, "searchsorted")
+    return constant(np.asarray(np.searchsorted(line, entries, side, order)))  # type: ignore[call-overload]
 
 
 def nextafter(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:

@@ -1,15 +1,15 @@
 """Applying gates: compute the value, and record the node if something depends on a variable.
 
-`bind` applies any gate; `elementwise` those that broadcast and promote their operands. Both ask the
-context: in eager they compute at once, while tracing they only record. The gates that dispatch
-itself inserts (broadcast with its transpose sum, cast) are defined here.
+`bind` applies any gate; `elementwise` those that broadcast and promote their operands (`gate` makes
+them). Both ask the context: in eager they compute at once, while tracing they only record. The
+gates that dispatch itself inserts (broadcast with its transpose sum, cast) are defined here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec
 from weakref import ref
 
 import numpy as np
@@ -25,15 +25,17 @@ from ..core.types import (
     Shape,
     as_dtype,
     as_shape,
+    bool_,
     broadcast_shapes,
     float32,
     promote,
     size_of,
     to_float,
 )  # fmt: skip
-from ..errors import DTypeError, ShapeError
-from .tensor import ArrayLike, Tensor, as_array, constant, leaked
+from ..errors import DTypeError, ShapeError, UnsupportedError
+from .tensor import ArrayLike, Tensor, as_array, constant, is_typed, leaked
 
+Arguments = ParamSpec("Arguments")
 NO_PARAMS: Params = {}
 ndarray = np.ndarray
 new_tensor = object.__new__
@@ -86,10 +88,6 @@ class Cast(Elementwise):
     def type(self, *types: ArrayType, **params: Any) -> ArrayType:
         return ArrayType(types[0].shape, params["dtype"])
 
-    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
-              params: Params) -> Any:  # fmt: skip
-        return xp.apply(self, tuple(inputs), params)
-
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
         source = inputs[0].dtype
         return CastBack(source, params["dtype"]) if source.char in FLOATS else ZERO
@@ -110,7 +108,7 @@ class CastBack(Local):
         return xp.apply(CAST, (tangent,), {"dtype": self.dtype})
 
 
-class StopGradient(Primitive):
+class StopGradient(Elementwise):
     """The same value; nothing flows back. A constant in eager, a node when traced."""
 
     name = "stop_gradient"
@@ -119,13 +117,6 @@ class StopGradient(Primitive):
     def forward(self, x: Array) -> Array:
         return x
 
-    def type(self, *types: ArrayType, **params: Any) -> ArrayType:
-        return types[0]
-
-    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
-              params: Params) -> Any:  # fmt: skip
-        return xp.apply(self, tuple(inputs), params)
-
 
 BROADCAST, SUM, CAST, STOP_GRADIENT = Broadcast(), Sum(), Cast(), StopGradient()
 BROADCAST.dual, SUM.dual = SUM, BROADCAST
@@ -133,38 +124,31 @@ BROADCAST.dual, SUM.dual = SUM, BROADCAST
 
 def operand(x: ArrayLike) -> Any:
     """A Tensor, an array, or a Python number: what gates take."""
-    if isinstance(x, (Tensor, ndarray)) or x.__class__ in NUMBERS:
-        return x
-    return to_tensor(x) if isinstance(x, (list, tuple)) else as_array(x)
+    return x if isinstance(x, ndarray) or x.__class__ in NUMBERS else to_tensor(x)
 
 
 def to_tensor(x: ArrayLike) -> Tensor:
     """A Tensor of anything array-like; Python numbers become float32, int64 or bool."""
     if isinstance(x, Tensor):
         return x
-    if isinstance(x, (list, tuple)):  # which may hold Tensors with a history
-        from .creation import asarray
-
-        return asarray(x)
-    array = as_array(x)
-    if x.__class__ is float:
-        array = array.astype(float32)
-    return constant(array)
+    return constant(as_array(x)) if isinstance(x, ndarray) else asarray(x)
 
 
 def itself(x: Tensor) -> Tensor:
     """x, for functions that change nothing; of a variable, which may be assigned, its value now."""
     if not x.is_variable:
         return x
-    link: Tensor = bind(LINK, (x,), {})
-    return link
+    return bind(LINK, (x,), {})
 
 
-def bind(primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Any:
-    """Apply a gate to Tensors and arrays: its value now, or a node of the trace."""
+def bind(primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Tensor:
+    """Apply a gate to Tensors and arrays: its value now, or a node of the trace.
+
+    Gates with several outputs give a tuple of Tensors.
+    """
     context = CONTEXT.get()
     if context.trace is not None:
-        return context.trace.bind(primitive, inputs, params)
+        return context.trace.bind(primitive, inputs, params)  # type: ignore[no-any-return]
     values, nodes = [], []
     dependent = False
     for x in inputs:
@@ -183,9 +167,11 @@ def bind(primitive: Primitive, inputs: tuple[Any, ...], params: Params) -> Any:
     recorded = dependent and context.recording and primitive.differentiable
     if out.__class__ is tuple:
         if not recorded:
-            return tuple(constant(np.asarray(o)) for o in out)
+            return tuple(constant(np.asarray(o)) for o in out)  # type: ignore[return-value]
         parent = Node(primitive, tuple(nodes), params, out, None, caller(), context.scope)
-        return tuple(_item(parent, k, o, context) for k, o in enumerate(out))
+        return tuple(  # type: ignore[return-value]
+            _item(parent, k, o, context) for k, o in enumerate(out)
+        )
     result = constant(out if out.__class__ is ndarray else np.asarray(out))
     if recorded and out.dtype.char in FLOATS:
         node = Node(primitive, tuple(nodes), params, result._value, None, caller(), context.scope)
@@ -281,39 +267,54 @@ def elementwise(primitive: Elementwise, *operands: ArrayLike) -> Tensor:
     return result
 
 
+def gate(
+    forward: Callable[..., Any], *partials: Any, kind: type[Elementwise] = Elementwise,
+    name: str = "", **attributes: Any,
+) -> Callable[[Callable[Arguments, Any]], Callable[Arguments, Tensor]]:  # fmt: skip
+    """Make the function that follows an elementwise gate: its primitive and what users call.
+
+    The function below brings the names of the operands and the docstring; `partials` are
+    ∂out/∂input for each operand, `kind` and `attributes` as `Elementwise` describes them.
+    """
+
+    def make(signature: Any) -> Any:
+        attributes.update(
+            name=name or signature.__name__, partials=partials, __doc__=signature.__doc__,
+            forward=forward if isinstance(forward, np.ufunc) else staticmethod(forward),
+        )  # fmt: skip
+        primitive = type(signature.__name__, (kind,), attributes)()
+        signature.__annotations__["return"] = "Tensor"  # as it is for the type checker
+
+        def unary(x: ArrayLike, /) -> Tensor:
+            return elementwise(primitive, x)
+
+        def binary(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
+            return elementwise(primitive, x1, x2)
+
+        def ternary(x1: ArrayLike, x2: ArrayLike, x3: ArrayLike, /) -> Tensor:
+            return elementwise(primitive, x1, x2, x3)
+
+        return wraps(signature)((unary, binary, ternary)[signature.__code__.co_argcount - 1])
+
+    return make
+
+
 def unify(primitive: Elementwise, operands: Sequence[ArrayLike]) -> tuple[Any, ...]:
     """The operands in the common dtype; Python numbers beside arrays stay and take that dtype."""
-    if primitive.selectors:
-        conditions = tuple(as_condition(x) for x in operands[: primitive.selectors])
-        return conditions + _unify(primitive, operands[primitive.selectors :])
-    return _unify(primitive, operands)
+    k = primitive.selectors
+    values = [operand(x) for x in operands[k:]]
+    if primitive.casts:
+        dtype = primitive.computes(common_dtype(values))
+        if dtype.char not in primitive.takes:
+            raise DTypeError(f"{primitive.name} does not take {dtype}; it takes {kinds(primitive)}")
+        alone = not any(hasattr(x, "dtype") for x in values)
+        values = [in_dtype(x, dtype) if alone or hasattr(x, "dtype") else x for x in values]
+    return (*(in_dtype(operand(x), bool_) for x in operands[:k]), *values)
 
 
-def as_condition(x: ArrayLike) -> Any:
-    """A bool operand; numbers count as true where they are not 0."""
-    x = np.asarray(x) if operand(x).__class__ in NUMBERS else operand(x)
-    if x.dtype.char == "?":
-        return x
-    return astype(x, np.dtype("bool")) if isinstance(x, Tensor) else x.astype(bool)
-
-
-def _unify(primitive: Elementwise, operands: Sequence[ArrayLike]) -> tuple[Any, ...]:
-    converted = [operand(x) for x in operands]
-    dtype = primitive.computes(common_dtype(converted))
-    if not primitive.casts:
-        return tuple(converted)
-    if dtype.char not in primitive.takes:
-        raise DTypeError(f"{primitive.name} does not take {dtype}; it takes {kinds(primitive)}")
-    alone = not any(hasattr(x, "dtype") for x in converted)
-
-    def cast(x: Any) -> Any:
-        if not hasattr(x, "dtype"):
-            return np.asarray(x, dtype) if alone else x
-        if x.dtype == dtype:
-            return x
-        return astype(x, dtype) if isinstance(x, Tensor) else x.astype(dtype)
-
-    return tuple(map(cast, converted))
+def in_dtype(x: Any, dtype: np.dtype[Any]) -> Any:
+    """An operand in this dtype."""
+    return astype(x, dtype, copy=False) if isinstance(x, Tensor) else np.asarray(x, dtype)
 
 
 RANKS = {"b": 0, "i": 1, "u": 1, "f": 2}
@@ -336,13 +337,18 @@ def common_dtype(operands: Sequence[Any]) -> np.dtype[Any]:
     return dtype
 
 
+def together(*operands: ArrayLike, floating: bool = False) -> list[Tensor]:
+    """The operands as Tensors of the dtype in which they meet; with `floating`, of a float."""
+    given = [operand(x) for x in operands]
+    dtype = common_dtype(given)
+    if floating:
+        dtype = to_float(dtype)
+    return [to_tensor(in_dtype(x, dtype)) for x in given]
+
+
 def floats(*operands: ArrayLike) -> list[Tensor]:
     """The operands as Tensors in the floating dtype in which they meet."""
-    dtype = to_float(common_dtype([operand(x) for x in operands]))
-    return [
-        constant(np.asarray(x, dtype)) if x.__class__ in NUMBERS else astype(x, dtype, copy=False)
-        for x in operands
-    ]
+    return together(*operands, floating=True)
 
 
 def kinds(primitive: Elementwise) -> str:
@@ -362,8 +368,62 @@ def astype(x: ArrayLike, dtype: Any, /, *, copy: bool = True, device: Any = None
     source = to_tensor(x)
     if source.dtype == target and not copy:
         return source
-    result: Tensor = bind(CAST, (source,), {"dtype": target})
-    return result
+    return bind(CAST, (source,), {"dtype": target})
+
+
+def asarray(
+    obj: ArrayLike, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None
+) -> Tensor:
+    """A constant: nothing is differentiated by it. A Tensor stays what it is.
+
+    Python floats become float32, integers int64; arrays keep their dtype and are not copied
+    unless `copy=True` (writing to them later changes the constant).
+
+    >>> import chainrule as cr
+    >>> cr.asarray([1, 2, 3])
+    asarray([1, 2, 3], dtype=int64)
+    """
+    check_device(device)
+    if isinstance(obj, Tensor):
+        result = obj if dtype is None else astype(obj, dtype, copy=False)
+        if copy is False and result is not obj:
+            raise ValueError("this change of dtype needs a copy, and copy=False")
+        if copy and result is obj:
+            return constant(obj._value.copy()) if obj.is_constant else obj + 0
+        return result
+    if copy is False and not isinstance(obj, np.ndarray):
+        raise ValueError(f"an array of a {type(obj).__name__} needs a copy, and copy=False")
+    if isinstance(obj, (list, tuple)) and _holds_dependent(obj):
+        from .shaping import stack
+
+        return stack([asarray(o, dtype=dtype) for o in obj])
+    array = as_array(obj)
+    target = None if dtype is None else as_dtype(dtype)
+    if not is_typed(obj) and array.dtype.char in FLOATS:
+        if target is None:
+            target = float32
+        elif target.kind == "u":  # NumPy reads whole numbers from 2**63 on beside small as floats
+            array = np.asarray(obj, target)
+    if target is not None and target != array.dtype:
+        if copy is False:
+            raise ValueError("this change of dtype needs a copy, and copy=False")
+        array = array.astype(target)
+    elif copy:
+        array = array.copy()
+    return constant(array)
+
+
+def _holds_dependent(obj: Sequence[Any]) -> bool:
+    return any(
+        x._node is not None if isinstance(x, Tensor)
+        else isinstance(x, (list, tuple)) and _holds_dependent(x)
+        for x in obj
+    )  # fmt: skip
+
+
+def check_device(device: Any) -> None:
+    if device not in (None, "cpu"):
+        raise UnsupportedError(f'the only device is "cpu", received {device!r}')
 
 
 def stop_gradient(x: ArrayLike, /) -> Tensor:
@@ -378,8 +438,7 @@ def stop_gradient(x: ArrayLike, /) -> Tensor:
     source = to_tensor(x)
     if CONTEXT.get().trace is None:
         return source.detach()
-    result: Tensor = bind(STOP_GRADIENT, (source,), {})
-    return result
+    return bind(STOP_GRADIENT, (source,), {})
 
 
 def broadcast_to(x: ArrayLike, /, shape: Shape) -> Tensor:
@@ -396,5 +455,4 @@ def broadcast_to(x: ArrayLike, /, shape: Shape) -> Tensor:
         return itself(source)
     if broadcast_shapes(source.shape, target) != target:
         raise ShapeError(f"cannot broadcast shape {source.shape} to {target}")
-    result: Tensor = bind(BROADCAST, (source,), {"map": broadcast_map(source.shape, target)})
-    return result
+    return bind(BROADCAST, (source,), {"map": broadcast_map(source.shape, target)})

@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.context import context
-from ..core.indexmap import IndexMap, Position, along_map, gather_map
-from ..core.node import caller, line_number
+from ..core.indexmap import IndexMap, Position, along_map, gather_map, slice_map
 from ..core.primitive import Array, LinearGate, Params
 from ..core.types import Shape, broadcast_shapes, normalize_axis
 from ..errors import AxisError, DTypeError, ShapeError, TraceError
 from .dispatch import astype, bind, broadcast_to, to_tensor
 from .logic import where
-from .shaping import permute_dims, reshape, slice_axes
-from .tensor import ArrayLike, Tensor, constant
+from .shaping import SLICE, permute_dims, reshape
+from .tensor import ArrayLike, Tensor, constant, program_line
 
 __all__ = [
     "repeat", "take", "take_along_axis",
@@ -117,8 +116,7 @@ def gather(x: ArrayLike, tables: Sequence[ArrayLike], axis: int = 0) -> Tensor:
         ) from None
     full = tuple(broadcast_to(t, shape) for t in indices)
     map = gather_map(x.shape, axis, len(full), shape)
-    result: Tensor = bind(GATHER, (x, *full), {"map": map})
-    return result
+    return bind(GATHER, (x, *full), {"map": map})
 
 
 def _table(index: ArrayLike, n: int, axis: int, shape: Shape) -> Tensor:
@@ -155,20 +153,19 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index] as NumPy has it: numbers, slices, None, …, integer and boolean arrays."""
     parts = _expand(x, index)
     indexed = any(isinstance(p, Table) for p in parts)
-    starts, sizes, steps, shape = [], [], [], []
-    tables: list[Any] = []  # for each axis of the sliced x: an index array or None
-    axis = 0
+    ranges: list[range] = []  # for each axis of x: the entries that are taken
+    shape: list[int] = []
+    tables: list[Any] = []  # for each axis of this shape: an index array or None
     for part in parts:
         if part is None or (isinstance(part, Table) and part.fresh):
             shape.append(1)
             tables.append(part and part.values)
             continue
+        axis = len(ranges)
         n = x.shape[axis]
-        start, size, step, table = 0, n, 1, None
+        taken, table = range(n), None
         if isinstance(part, slice):
-            start, stop, step = part.indices(n)
-            size = len(range(start, stop, step))
-            start = start if size else 0
+            taken = _range(part, n)
         elif isinstance(part, Table):
             if part.mask_size not in (None, 0, n):  # an empty mask fits any axis, as in NumPy
                 raise AxisError(
@@ -178,17 +175,17 @@ def getitem(x: Tensor, index: Any) -> Tensor:
         elif indexed:  # beside arrays, numbers count as arrays, as in NumPy
             table = np.asarray(_number(part, n, axis, x.shape))
         else:
-            start, size = _number(part, n, axis, x.shape), 1
-        starts.append(start)
-        sizes.append(size)
-        steps.append(step)
-        axis += 1
+            start = _number(part, n, axis, x.shape)
+            taken = range(start, start + 1)
+        ranges.append(taken)
         if indexed or isinstance(part, slice):
-            shape.append(size)
+            shape.append(len(taken))
             tables.append(table)
     result = x
-    if tuple(sizes) != x.shape or any(s != 1 for s in steps):
-        result = slice_axes(x, tuple(starts), tuple(sizes), tuple(steps))
+    if ranges != [range(n) for n in x.shape]:
+        starts = tuple(r.start if r else 0 for r in ranges)
+        sizes, steps = tuple(map(len, ranges)), tuple(r.step for r in ranges)
+        result = bind(SLICE, (x,), {"map": slice_map(x.shape, starts, sizes, steps)})
     result = reshape(result, tuple(shape))
     return _gather_axes(result, tables) if indexed else result
 
@@ -215,10 +212,8 @@ def _expand(x: Tensor, index: Any) -> list[Any]:
     """The index as a number, slice or Table for each axis, and None for new axes."""
     flat: list[Any] = []
     for part in index if isinstance(index, tuple) else (index,):
-        if part is None or part is Ellipsis:
+        if part is None or part is Ellipsis or isinstance(part, slice):
             flat.append(part)
-        elif isinstance(part, slice):
-            flat.append(_plain(part))
         elif isinstance(part, (bool, np.bool_)):
             flat.append(Table(np.zeros(int(part), np.int64), fresh=True))
         elif hasattr(part, "__index__") and not getattr(part, "shape", ()):
@@ -247,20 +242,15 @@ def _scalar_index(part: Any) -> Any:
         raise DTypeError(f"an index takes integers, slices and arrays of them: {error}") from None
 
 
-def _plain(part: slice) -> slice:
-    """A slice with its bounds as Python numbers."""
-    bounds = [None if b is None else _bound(b) for b in (part.start, part.stop, part.step)]
-    if bounds[2] == 0:
-        raise ShapeError("the step of a slice cannot be 0")
-    return slice(*bounds)
-
-
-def _bound(b: Any) -> int:
+def _range(part: slice, n: int) -> range:
+    """The entries of an axis of n that a slice takes."""
+    for bound in (part.start, part.stop, part.step):
+        if bound is not None and not hasattr(bound, "__index__"):
+            raise DTypeError(f"a slice takes integers, received {bound!r}")
     try:
-        result: int = b.__index__()
-    except AttributeError:
-        raise DTypeError(f"a slice takes integers, received {b!r}") from None
-    return result
+        return range(n)[part]
+    except ValueError:
+        raise ShapeError("the step of a slice cannot be 0") from None
 
 
 def _arrays(part: Any) -> list[Table]:
@@ -275,10 +265,9 @@ def _arrays(part: Any) -> list[Table]:
     if table.dtype.char != "?":
         raise DTypeError(f"an index array must hold integers or bools, received {table.dtype}")
     if table._value is None:
-        code, instruction = caller()
         raise TraceError(
             "indexing with a mask gives a shape that depends on values, which cannot be traced "
-            f"({code.co_filename}:{line_number(code, instruction)}): use where(mask, x, other)"
+            f"({program_line()}): use where(mask, x, other)"
         )
     found = np.nonzero(table._value)
     return [Table(constant(p), n) for p, n in zip(found, table.shape, strict=True)]
@@ -307,8 +296,7 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     x = broadcast_to(x, lines)
     indices = broadcast_to(indices, (*shape[:axis], indices.shape[axis], *shape[axis:]))
     table = _table(indices, x.shape[axis], axis, x.shape)
-    result: Tensor = bind(GATHER, (x, table), {"map": along_map(x.shape, axis, table.shape)})
-    return result
+    return bind(GATHER, (x, table), {"map": along_map(x.shape, axis, table.shape)})
 
 
 def repeat(x: ArrayLike, repeats: ArrayLike, /, *, axis: int | None = None) -> Tensor:
@@ -358,25 +346,26 @@ class Write:
             result: Array = getitem(count, self.index)._value
         return result
 
-    def _value(self, value: ArrayLike, shape: Shape) -> Tensor:
-        return broadcast_to(astype(to_tensor(value), self.x.dtype, copy=False), shape)
+    def _entries(self, value: ArrayLike) -> tuple[Array, Tensor]:
+        """The places and the entry of `value` for each, both flat."""
+        places = self._places()
+        entries = broadcast_to(astype(value, self.x.dtype, copy=False), places.shape)
+        return places.reshape(-1), reshape(entries, (places.size,))
 
     def add(self, value: ArrayLike) -> Tensor:
         """x with `value` added at the places; a place named twice gets both."""
-        places = self._places()
-        added = reshape(self._value(value, places.shape), (places.size,))
-        flat = gather_map((self.x.size,), 0, 1, (places.size,))
-        total: Tensor = bind(SCATTER_ADD, (added, places.reshape(-1)), {"map": flat.T})
+        places, added = self._entries(value)
+        flat = gather_map((self.x.size,), 0, 1, places.shape)
+        total = bind(SCATTER_ADD, (added, places), {"map": flat.T})
         return self.x + reshape(total, self.x.shape)
 
     def set(self, value: ArrayLike) -> Tensor:
         """x with `value` at the places; of a place named twice the last one counts."""
-        places = self._places()
-        new = reshape(self._value(value, places.shape), (places.size,))
+        places, new = self._entries(value)
         if not places.size:
             return self.x
         last = np.full(self.x.size, -1)
-        last[places.reshape(-1)] = np.arange(places.size)
+        last[places] = np.arange(places.size)
         last = last.reshape(self.x.shape)
         return where(last >= 0, gather(new, [np.maximum(last, 0)]), self.x)
 

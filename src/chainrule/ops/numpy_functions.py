@@ -3,56 +3,31 @@
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ..errors import MutationError, UnsupportedError
-from . import (
-    arithmetic,
-    contraction,
-    creation,
-    indexing,
-    logic,
-    reducing,
-    shaping,
-    special,
-    transcendental,
-)  # fmt: skip
-from .dispatch import broadcast_to, itself, to_tensor
+from . import arithmetic, contraction, creation, indexing, logic, reducing, shaping, special
+from . import transcendental as transcendentals
+from .dispatch import asarray, astype, broadcast_to, itself, to_tensor
+from .operators import cumsum, diagonal, flatten, transpose
 from .tensor import Tensor
 
 ROOMS = (
-    arithmetic, transcendental, logic, special, reducing, shaping, contraction, indexing, creation,
+    arithmetic, transcendentals, logic, special, reducing, shaping, contraction, indexing, creation,
 )  # fmt: skip
 ALIASES = {
     "absolute": "abs", "true_divide": "divide", "power": "pow", "float_power": "pow",
     "mod": "remainder", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
-    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "rint": "round",
-    "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
-    "right_shift": "bitwise_right_shift", "concatenate": "concat", "transpose": "_transpose",
-    "cumsum": "_cumsum", "amax": "max", "amin": "min",
-    "around": "round", "vecdot": "vecdot", "cumulative_sum": "cumulative_sum",
+    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "rint": "round", "around": "round",
+    "fabs": "abs", "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
+    "right_shift": "bitwise_right_shift", "concatenate": "concat", "amax": "max", "amin": "min",
 }  # fmt: skip
-DONT = frozenset({"parse", "plan", "transposed", "as_condition", "operand", "elementwise"})
-
-
-def _transpose(x: Any, axes: Any = None) -> Tensor:
-    x = to_tensor(x)
-    return shaping.permute_dims(x, tuple(reversed(range(x.ndim))) if axes is None else axes)
-
-
-def _cumsum(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
-    return reducing.cumulative_sum(_flat(x) if axis is None else x, axis=axis or 0, dtype=dtype)
 
 
 def _cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
-    return reducing.cumulative_prod(_flat(x) if axis is None else x, axis=axis or 0, dtype=dtype)
-
-
-def _flat(x: Any) -> Tensor:
-    return shaping.reshape(x, (to_tensor(x).size,))
+    return reducing.cumulative_prod(flatten(x) if axis is None else x, axis=axis or 0, dtype=dtype)
 
 
 def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -76,71 +51,54 @@ def _join(axis: int) -> Any:
     return join
 
 
-def _allclose(a: Any, b: Any, **options: Any) -> bool:
-    return bool(np.allclose(np.asarray(a), np.asarray(b), **options))
-
-
 OWN: dict[str, Any] = {
-    "transpose": _transpose,
-    "cumsum": _cumsum,
+    "transpose": lambda x, axes=None: transpose(x, axes),
+    "cumsum": cumsum,
     "shape": lambda x: to_tensor(x).shape,
     "ndim": lambda x: to_tensor(x).ndim,
     "size": _size,
-    "ravel": _flat,
+    "ravel": flatten,
     "vstack": _join(0),
     "hstack": _join(1),
-    "allclose": _allclose,
+    "allclose": lambda a, b, **k: bool(np.allclose(np.asarray(a), np.asarray(b), **k)),
     "broadcast_to": broadcast_to,
+    "astype": astype,
     "array_equal": lambda a, b: bool(np.array_equal(np.asarray(a), np.asarray(b))),
     "array_repr": lambda x: repr(x),
     "array_str": lambda x: str(x),
     "array2string": lambda x, *a, **k: np.array2string(x.numpy(), *a, **k),
     "may_share_memory": lambda a, b: np.may_share_memory(np.asarray(a), np.asarray(b)),
     "shares_memory": lambda a, b: np.shares_memory(np.asarray(a), np.asarray(b)),
-    "result_type": creation.result_type,
-    "isclose": lambda a, b, **k: creation.asarray(np.isclose(np.asarray(a), np.asarray(b), **k)),
+    "isclose": lambda a, b, **k: asarray(np.isclose(np.asarray(a), np.asarray(b), **k)),
     "iscomplexobj": lambda x: False,
     "isrealobj": lambda x: True,
     "copy": itself,
     "cumprod": _cumprod,
     "take": lambda x, indices, axis=None: indexing.take(
-        _flat(x) if axis is None else x, indices, axis=axis
+        flatten(x) if axis is None else x, indices, axis=axis
     ),
     "norm": _norm,
     "inner": lambda a, b: contraction.tensordot(a, b, axes=((-1,), (-1,))),
-    "vdot": lambda a, b: contraction.vecdot(_flat(a), _flat(b)),
-    "fabs": arithmetic.abs,
+    "vdot": lambda a, b: contraction.vecdot(flatten(a), flatten(b)),
     "exp2": lambda x: arithmetic.pow(2.0, x),
     "flipud": lambda x: shaping.flip(x, axis=0),
     "fliplr": lambda x: shaping.flip(x, axis=1),
     "trace": lambda x, offset=0, axis1=0, axis2=1: reducing.sum(
-        shaping.diagonal(x, offset=offset, axis1=axis1, axis2=axis2), axis=-1
+        diagonal(x, offset, axis1, axis2), axis=-1
     ),
-    "diagonal": lambda x, offset=0, axis1=0, axis2=1: shaping.diagonal(
-        x, offset=offset, axis1=axis1, axis2=axis2
-    ),
+    "diagonal": diagonal,
     "split": lambda x, parts, axis=0: list(shaping.split(x, parts, axis=axis)),
 }
 
 
-@lru_cache(maxsize=512)
-def counterpart(name: str) -> Any:
-    """The function here that a NumPy function of this name means; None if there is none."""
-    if name in OWN:
-        return OWN[name]
-    name = ALIASES.get(name, name)
-    if name.startswith("_") or name in DONT:
-        return None
-    for room in ROOMS:
-        function = getattr(room, name, None)
-        if callable(function) and getattr(function, "__module__", "").startswith("chainrule"):
-            return function
-    return None
+COUNTERPARTS = {name: getattr(room, name) for room in ROOMS for name in room.__all__}
+COUNTERPARTS |= {theirs: COUNTERPARTS[ours] for theirs, ours in ALIASES.items()}
+COUNTERPARTS |= OWN
 
 
 def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
     """np.exp(t), array * t and the like."""
-    function = counterpart(ufunc.__name__)
+    function = COUNTERPARTS.get(ufunc.__name__)
     if options.pop("out", None) is not None:
         raise MutationError(
             f"np.{ufunc.__name__} cannot write to out= with a Tensor: Tensors are immutable, "
@@ -159,7 +117,7 @@ def array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: 
 
 def array_function(self: Tensor, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
     """np.concatenate([t, u]) and the like."""
-    function = counterpart(func.__name__)
+    function = COUNTERPARTS.get(func.__name__)
     if function is None or func.__module__ not in ("numpy", "numpy.linalg"):
         return _refuse(
             f"{func.__module__.removeprefix('numpy').lstrip('.')}.{func.__name__}".lstrip(".")

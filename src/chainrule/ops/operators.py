@@ -13,40 +13,30 @@ import numpy as np
 from ..errors import MutationError, UnsupportedError
 from . import arithmetic, contraction, creation, indexing, logic, reducing, shaping, special
 from .dispatch import astype, itself, to_tensor
-from .tensor import Tensor
+from .tensor import ArrayLike, Tensor
 
 OPERANDS = (Tensor, np.ndarray, np.generic, bool, int, float)
 Function = Callable[..., Any]
 
-BINARY: dict[str, Function] = {
-    "add": arithmetic.add,
-    "sub": arithmetic.subtract,
-    "mul": arithmetic.multiply,
-    "truediv": arithmetic.divide,
-    "floordiv": arithmetic.floor_divide,
-    "mod": arithmetic.remainder,
-    "pow": arithmetic.pow,
-    "matmul": contraction.matmul,
-    "and": logic.bitwise_and,
-    "or": logic.bitwise_or,
-    "xor": logic.bitwise_xor,
-    "lshift": logic.bitwise_left_shift,
-    "rshift": logic.bitwise_right_shift,
+BINARY: dict[str, tuple[str, Function]] = {
+    "add": ("+", arithmetic.add),
+    "sub": ("-", arithmetic.subtract),
+    "mul": ("*", arithmetic.multiply),
+    "truediv": ("/", arithmetic.divide),
+    "floordiv": ("//", arithmetic.floor_divide),
+    "mod": ("%", arithmetic.remainder),
+    "pow": ("**", arithmetic.pow),
+    "matmul": ("@", contraction.matmul),
+    "and": ("&", logic.bitwise_and),
+    "or": ("|", logic.bitwise_or),
+    "xor": ("^", logic.bitwise_xor),
+    "lshift": ("<<", logic.bitwise_left_shift),
+    "rshift": (">>", logic.bitwise_right_shift),
 }
 COMPARISONS: dict[str, Function] = {
-    "eq": logic.equal,
-    "ne": logic.not_equal,
-    "lt": logic.less,
-    "le": logic.less_equal,
-    "gt": logic.greater,
-    "ge": logic.greater_equal,
-}
-UNARY: dict[str, Function] = {
-    "neg": arithmetic.negative,
-    "pos": arithmetic.positive,
-    "abs": arithmetic.abs,
-    "invert": logic.bitwise_invert,
-}
+    "eq": logic.equal, "ne": logic.not_equal, "lt": logic.less, "le": logic.less_equal,
+    "gt": logic.greater, "ge": logic.greater_equal,
+}  # fmt: skip
 
 
 def _operator(function: Function, swapped: bool = False) -> Function:
@@ -62,9 +52,7 @@ def _operator(function: Function, swapped: bool = False) -> Function:
     return operator
 
 
-def _in_place(name: str, symbol: str) -> Function:
-    function = BINARY[name]
-
+def _in_place(function: Function, symbol: str) -> Function:
     def operator(self: Tensor, other: Any) -> Any:
         if self.is_variable:
             raise MutationError(
@@ -75,12 +63,6 @@ def _in_place(name: str, symbol: str) -> Function:
         return function(self, other)  # a new Tensor under the old name, as for Python numbers
 
     return operator
-
-
-SYMBOLS = {
-    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
-    "matmul": "@", "and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>",
-}  # fmt: skip
 
 
 def _method(function: Function) -> Function:
@@ -99,50 +81,33 @@ def _reshape(self: Tensor, *shape: Any, copy: bool | None = None) -> Tensor:
     return shaping.reshape(self, tuple(sizes))
 
 
-def _transpose(self: Tensor, *axes: Any) -> Tensor:
+def transpose(x: ArrayLike, *axes: Any) -> Tensor:
     """The axes in another order (reversed by default)."""
-    order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
-    return shaping.permute_dims(self, order or tuple(reversed(range(self.ndim))))
+    x = to_tensor(x)
+    order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+    return shaping.permute_dims(x, order or tuple(reversed(range(x.ndim))))
 
 
-def _flatten(self: Tensor) -> Tensor:
+def flatten(x: ArrayLike) -> Tensor:
     """All entries in one axis."""
-    return shaping.reshape(self, (self.size,))
+    x = to_tensor(x)
+    return shaping.reshape(x, (x.size,))
 
 
-def _cumsum(self: Tensor, axis: int | None = None) -> Tensor:
+def cumsum(x: ArrayLike, axis: int | None = None, dtype: Any = None) -> Tensor:
     """Running sums along an axis (of all entries by default)."""
-    x = _flatten(self) if axis is None else self
-    return reducing.cumulative_sum(x, axis=axis or 0)
+    x = flatten(x) if axis is None else x
+    return reducing.cumulative_sum(x, axis=axis or 0, dtype=dtype)
 
 
-def _std(function: Function) -> Function:
-    def method(self: Tensor, axis: Any = None, *, correction: float = 0.0, keepdims: bool = False
-               ) -> Any:  # fmt: skip
-        return function(self, axis=axis, correction=correction, keepdims=keepdims)
-
-    method.__doc__ = function.__doc__
-    return method
+def diagonal(x: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """The diagonal of two axes, the first ones by default."""
+    return shaping.diagonal(x, offset=offset, axis1=axis1, axis2=axis2)
 
 
 def _astype(self: Tensor, dtype: Any, copy: bool = True) -> Tensor:
     """The entries in another dtype; between floats gradients are cast back."""
     return astype(self, dtype, copy=copy)
-
-
-def _squeeze(self: Tensor, axis: Any = None) -> Tensor:
-    """Without the axes of size 1 (or those named)."""
-    return shaping.squeeze(self, axis)
-
-
-def _clip(self: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """Held between two bounds."""
-    return special.clip(self, min, max)
-
-
-def _dot(self: Tensor, other: Any) -> Tensor:
-    """NumPy's dot."""
-    return contraction.dot(self, other)
 
 
 def _copy(self: Tensor) -> Tensor:
@@ -164,43 +129,43 @@ def _array_namespace(self: Tensor, *, api_version: str | None = None) -> Any:
 
 def attach() -> None:
     """Give Tensor its operators and methods."""
-    for name, function in BINARY.items():
-        setattr(Tensor, f"__{name}__", _operator(function))
-        setattr(Tensor, f"__r{name}__", _operator(function, swapped=True))
-        setattr(Tensor, f"__i{name}__", _in_place(name, SYMBOLS[name]))
+    methods: dict[str, Any] = {}
+    for name, (symbol, function) in BINARY.items():
+        methods[f"__{name}__"] = _operator(function)
+        methods[f"__r{name}__"] = _operator(function, swapped=True)
+        methods[f"__i{name}__"] = _in_place(function, symbol)
     for name, function in COMPARISONS.items():
-        setattr(Tensor, f"__{name}__", _operator(function))
-    for name, function in UNARY.items():
-        setattr(Tensor, f"__{name}__", function)
-    Tensor.__hash__ = object.__hash__  # type: ignore[method-assign, assignment]
-    for name in ("sum", "mean", "max", "min", "prod", "all", "any", "argmax", "argmin"):
-        setattr(Tensor, name, _method(getattr(reducing, name)))
-    methods: dict[str, Any] = {
+        methods[f"__{name}__"] = _operator(function)
+    for name in ("sum", "mean", "max", "min", "prod", "all", "any", "argmax", "argmin",
+                 "std", "var"):  # fmt: skip
+        methods[name] = _method(getattr(reducing, name))
+    methods |= {
+        "__hash__": object.__hash__,
+        "__neg__": arithmetic.negative,
+        "__pos__": arithmetic.positive,
+        "__abs__": arithmetic.abs,
+        "__invert__": logic.bitwise_invert,
         "__getitem__": indexing.getitem,
         "__array_namespace__": _array_namespace,
         "at": property(indexing.At, doc="Functional writes: x.at[i].set(v), x.at[i].add(v)."),
-        "T": property(lambda x: _transpose(x), doc="The axes in reverse order."),
+        "T": property(transpose, doc="The axes in reverse order."),
         "mT": property(shaping.matrix_transpose, doc="The last two axes swapped."),
         "real": property(_copy, doc="The Tensor itself."),
-        "flat": property(_flatten, doc="All entries in one axis."),
+        "flat": property(flatten, doc="All entries in one axis."),
         "reshape": _reshape,
-        "transpose": _transpose,
+        "transpose": transpose,
         "swapaxes": shaping.swapaxes,
-        "flatten": _flatten,
-        "ravel": _flatten,
-        "squeeze": _squeeze,
+        "flatten": flatten,
+        "ravel": flatten,
+        "squeeze": shaping.squeeze,
         "astype": _astype,
-        "clip": _clip,
-        "dot": _dot,
+        "clip": special.clip,
+        "dot": contraction.dot,
         "copy": _copy,
         "sort": _sort,
         "argsort": lambda self, axis=-1: reducing.argsort(self, axis=axis),
-        "cumsum": _cumsum,
-        "std": _std(reducing.std),
-        "var": _std(reducing.var),
-        "diagonal": lambda self, offset=0, axis1=0, axis2=1: shaping.diagonal(
-            self, offset=offset, axis1=axis1, axis2=axis2
-        ),
+        "cumsum": cumsum,
+        "diagonal": diagonal,
         "trace": lambda self, offset=0: contraction.trace(self, offset=offset),
         "round": arithmetic.round,
         "__round__": lambda self, ndigits=None: arithmetic.round(self),

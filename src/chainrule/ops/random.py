@@ -7,24 +7,26 @@ two uint32 words, made from a seed and split at will.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..core.primitive import Array, Params, Primitive
+from ..core.primitive import Array, Primitive
 from ..core.special import bits as _threefry_bits
-from ..core.types import ArrayType, Shape, as_dtype, float32, float64, size_of, uint32
+from ..core.types import ArrayType, Shape, as_dtype, as_shape, float32, float64, size_of, uint32
 from ..errors import DataError, DTypeError, ShapeError
 from .arithmetic import minimum
-from .creation import _shape
 from .dispatch import astype, bind, to_tensor
 from .indexing import take
-from .logic import bitwise_or, bitwise_right_shift, bitwise_xor
 from .reducing import argsort
 from .shaping import reshape
 from .tensor import ArrayLike, Tensor, constant
 from .transcendental import erfinv
+
+__all__ = [
+    "bernoulli", "bits", "choice", "fold_in", "integers", "key", "normal", "permutation", "split",
+    "uniform",
+]  # fmt: skip
 
 
 class Bits(Primitive):
@@ -39,10 +41,6 @@ class Bits(Primitive):
 
     def type(self, *types: ArrayType, **params: Any) -> ArrayType:
         return ArrayType(types[0].shape[:-1] + params["shape"], uint32)
-
-    def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
-              params: Params) -> Any:  # fmt: skip
-        return xp.apply(self, tuple(inputs), params)
 
 
 BITS = Bits()
@@ -70,8 +68,7 @@ def bits(key: ArrayLike, shape: int | Shape = ()) -> Tensor:
         raise DTypeError(
             f"a key is a uint32 array of 2 words (cr.random.key(seed)), not {key.type}"
         )
-    result: Tensor = bind(BITS, (key,), {"shape": _shape(shape)})
-    return result
+    return bind(BITS, (key,), {"shape": as_shape(shape)})
 
 
 def split(key: ArrayLike, count: int = 2) -> Tensor:
@@ -85,7 +82,7 @@ def fold_in(key: ArrayLike, data: ArrayLike) -> Tensor:
     if number.dtype.kind not in "iu":
         raise DTypeError(f"fold_in takes a whole number, received {number.type}")
     low = astype(number, uint32)
-    return bits(bitwise_xor(bits(key, (2,)), reshape(low, (*low.shape, 1))), (2,))
+    return bits(bits(key, (2,)) ^ reshape(low, (*low.shape, 1)), (2,))
 
 
 def uniform(
@@ -93,14 +90,14 @@ def uniform(
     dtype: Any = float32,
 ) -> Tensor:  # fmt: skip
     """Uniform on [low, high): 24 random bits for float32, 53 for float64."""
-    dtype, shape = as_dtype(dtype), _shape(shape)
+    dtype, shape = as_dtype(dtype), as_shape(shape)
     if dtype == float32:
-        unit = astype(bitwise_right_shift(bits(key, shape), np.uint32(8)), float32) * 2.0**-24
+        unit = astype(bits(key, shape) >> np.uint32(8), float32) * 2.0**-24
     elif dtype == float64:
-        words = astype(bits(key, (*shape, 2)), np.uint64)
-        high_bits = bitwise_right_shift(words[..., 0], np.uint64(5))
-        low_bits = bitwise_right_shift(words[..., 1], np.uint64(6))
-        unit = (astype(high_bits, float64) * 2.0**26 + astype(low_bits, float64)) * 2.0**-53
+        words = bits(key, (*shape, 2))
+        high_bits = astype(words[..., 0] >> np.uint32(5), float64)
+        low_bits = astype(words[..., 1] >> np.uint32(6), float64)
+        unit = (high_bits * 2.0**26 + low_bits) * 2.0**-53
     else:
         raise DTypeError(f"uniform numbers are float32 or float64, not {dtype}")
     if (low, high) == (0.0, 1.0):
@@ -117,10 +114,9 @@ def normal(
     dtype = as_dtype(dtype)
     # u lies on the odd multiples of half a step, so ±1 (and 0) cannot come up
     half = 2.0**-25 if dtype == float32 else 2.0**-54
-    u = (uniform(key, shape, dtype=float64 if dtype == float32 else dtype) // (2 * half)) * (
-        2 * half
-    )
-    sample = astype(erfinv((u + half) * 2.0 - 1.0) * 2.0**0.5, dtype, copy=False)
+    u = uniform(key, shape, dtype=float64 if dtype == float32 else dtype)
+    u = u // (2 * half) * (2 * half) + half
+    sample = astype(erfinv(u * 2.0 - 1.0) * 2.0**0.5, dtype, copy=False)
     return sample if (mean, std) == (0.0, 1.0) else sample * std + mean
 
 
@@ -128,9 +124,13 @@ def integers(key: ArrayLike, shape: int | Shape = (), *, low: int = 0, high: int
     """Whole numbers from low to high - 1 in int64, from 64 random bits each."""
     if not low < high:
         raise ShapeError(f"integers takes low < high, received {low} and {high}")
-    words = astype(bits(key, (*_shape(shape), 2)), np.uint64)
-    number = bitwise_or(words[..., 0] << np.uint64(32), words[..., 1])
-    return astype(number % np.uint64(high - low), np.int64) + low
+    return astype(_long_words(key, as_shape(shape)) % np.uint64(high - low), np.int64) + low
+
+
+def _long_words(key: ArrayLike, shape: Shape) -> Tensor:
+    """Random 64-bit words, the first of two in the upper half."""
+    words = astype(bits(key, (*shape, 2)), np.uint64)
+    return words[..., 0] << np.uint64(32) | words[..., 1]
 
 
 def bernoulli(key: ArrayLike, p: float, shape: int | Shape = ()) -> Tensor:
@@ -141,8 +141,7 @@ def bernoulli(key: ArrayLike, p: float, shape: int | Shape = ()) -> Tensor:
 def permutation(key: ArrayLike, x: int | ArrayLike) -> Tensor:
     """The numbers 0 to x - 1, or the rows of an array x, in random order."""
     n = x if isinstance(x, int) else to_tensor(x).shape[0]
-    words = astype(bits(key, (n, 2)), np.uint64)  # 64 bits: ties do not happen in practice
-    order = argsort(bitwise_or(words[:, 0] << np.uint64(32), words[:, 1]))
+    order = argsort(_long_words(key, (n,)))  # 64 bits: ties do not happen in practice
     return order if isinstance(x, int) else take(x, order, axis=0)
 
 
@@ -150,13 +149,7 @@ def choice(key: ArrayLike, n: int, shape: int | Shape = (), *, replace: bool = T
     """Numbers from 0 to n - 1, with or without repetition."""
     if replace:
         return integers(key, shape, high=n)
-    count = size_of(_shape(shape))
+    count = size_of(as_shape(shape))
     if count > n:
         raise ShapeError(f"cannot choose {count} of {n} without repetition")
-    return reshape(permutation(key, n)[:count], _shape(shape))
-
-
-__all__ = [
-    "bernoulli", "bits", "choice", "fold_in", "integers", "key", "normal",
-    "permutation", "split", "uniform",
-]  # fmt: skip
+    return reshape(permutation(key, n)[:count], as_shape(shape))

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..core.indexmap import IndexMap, along_map, broadcast_map, cumsum_map
 from ..core.local import Diagonal, Linear, Local, Product
 from ..core.primitive import Array, LinearGate, Params, Reducing
-from ..core.types import (
-    FLOATS,
-    ArrayType,
-    Shape,
-    float64,
-    int64,
-    normalize_axes,
-    normalize_axis,
-    size_of,
-)  # fmt: skip
+from ..core.types import FLOATS, ArrayType, Shape, float64, int64, normalize_axes, normalize_axis
 from ..errors import ShapeError
 from .dispatch import SUM, astype, bind, stop_gradient, to_tensor
 from .logic import equal, isinf, not_equal, where
-from .shaping import concat, flip, moveaxis, pad, reshape
-from .tensor import ArrayLike, Tensor
+from .shaping import concat, flip, moveaxis, pad, reshape, slice_along
+from .tensor import ArrayLike, Tensor, constant
 from .transcendental import exp, log, sqrt
 
 __all__ = [
@@ -47,11 +38,9 @@ def _ones(shape: Shape, axes: Sequence[int]) -> Shape:
 
 
 @lru_cache(maxsize=4096)
-def _sum_map(shape: Shape, axis: Axis, keepdims: bool) -> IndexMap | None:
-    """The map of a sum; None if there is nothing to sum."""
+def _sum_map(shape: Shape, axis: Axis, keepdims: bool) -> IndexMap:
+    """The map of a sum."""
     axes = normalize_axes(axis, len(shape))
-    if not axes:
-        return None
     if keepdims:
         return broadcast_map(_ones(shape, axes), shape).T
     rest = tuple(k for k in range(len(shape)) if k not in axes)
@@ -60,12 +49,12 @@ def _sum_map(shape: Shape, axis: Axis, keepdims: bool) -> IndexMap | None:
 
 def _summable(x: ArrayLike, dtype: Any = None) -> Tensor:
     """x in the dtype it is added up in: small integers and bools go to 64 bits."""
-    tensor = to_tensor(x)
-    if dtype is not None:
-        return astype(tensor, dtype, copy=False)
-    if tensor.dtype.char in FLOATS:
-        return tensor
-    return astype(tensor, np.uint64 if tensor.dtype.kind == "u" else np.int64, copy=False)
+    terms = to_tensor(x)
+    if dtype is None:
+        if terms.dtype.char in FLOATS:
+            return terms
+        dtype = np.uint64 if terms.dtype.kind == "u" else np.int64
+    return astype(terms, dtype, copy=False)
 
 
 def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
@@ -77,28 +66,24 @@ def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool
     """
     terms = _summable(x, dtype)
     map = _sum_map(terms.shape, tuple(axis) if isinstance(axis, list) else axis, keepdims)
-    if map is None:
-        return terms
-    result: Tensor = bind(SUM, (terms,), {"map": map})
-    return result
+    return bind(SUM, (terms,), {"map": map}) if map.summed else terms
 
 
 def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The mean along the axes; of integers in float64. NaN if there are no entries."""
+    x = _real(x)
+    return _over(sum(x, axis=axis, keepdims=keepdims), x, 0)
+
+
+def _real(x: ArrayLike) -> Tensor:
     x = to_tensor(x)
-    if x.dtype.char not in FLOATS:
-        x = astype(x, float64)
-    axis = tuple(axis) if isinstance(axis, list) else axis
-    return _over(sum(x, axis=axis, keepdims=keepdims), _count(x.shape, axis))
+    return x if x.dtype.char in FLOATS else astype(x, float64)
 
 
-@lru_cache(maxsize=4096)
-def _count(shape: Shape, axis: Axis) -> int:
-    return size_of(tuple(shape[a] for a in normalize_axes(axis, len(shape))))
-
-
-def _over(total: Tensor, count: float) -> Tensor:
-    if count:
+def _over(total: Tensor, x: Tensor, correction: float) -> Tensor:
+    """A sum of entries of x over their number, less the correction."""
+    count = x.size // total.size - correction if total.size else 0
+    if count > 0:
         return total / float(count)
     with np.errstate(invalid="ignore", divide="ignore"):  # the mean of nothing is NaN, silently
         return total / 0.0
@@ -107,13 +92,9 @@ def _over(total: Tensor, count: float) -> Tensor:
 def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False
         ) -> Tensor:  # fmt: skip
     """Σ (x - mean)² / (n - correction) along the axes."""
-    x = to_tensor(x)
-    if x.dtype.char not in FLOATS:
-        x = astype(x, float64)
-    axis = tuple(axis) if isinstance(axis, list) else axis
+    x = _real(x)
     centred = x - mean(x, axis=axis, keepdims=True)
-    squares = sum(centred * centred, axis=axis, keepdims=keepdims)
-    return _over(squares, builtins.max(0.0, _count(x.shape, axis) - correction))
+    return _over(sum(centred * centred, axis=axis, keepdims=keepdims), x, correction)
 
 
 def std(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False
@@ -125,11 +106,10 @@ def std(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims
 class Extreme(Reducing):
     """max or min along `axes`: the gradient goes to the chosen entries; ties share it equally."""
 
-    reduce: Any
+    reduce: ClassVar[Callable[..., Array]]
 
     def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
-        result: Array = self.reduce(x, axis=axes)
-        return result
+        return self.reduce(x, axis=axes)
 
     def type(self, *types: ArrayType, **params: Any) -> ArrayType:
         return types[0]._replace(shape=_without(types[0].shape, params["axes"]))
@@ -138,12 +118,9 @@ class Extreme(Reducing):
         x, axes = inputs[0], params["axes"]
         best = out.reshape(_ones(x.shape, axes))
         chosen = xp.logical_or(xp.equal(x, best), xp.isnan(x)).astype(out.dtype)
-        spread = _sum_map(x.shape, axes, True)
-        count = xp.apply(SUM, (chosen,), {"map": spread})
-        share = chosen / count
+        count = xp.apply(SUM, (chosen,), {"map": _sum_map(x.shape, axes, True)})
         total = _sum_map(x.shape, axes, False)
-        assert total is not None  # an extreme is taken along some axis
-        return Product(Linear(SUM, total), Diagonal(share))
+        return Product(Linear(SUM, total), Diagonal(chosen / count))
 
 
 class Max(Extreme):
@@ -160,11 +137,10 @@ class ArgExtreme(Reducing):
     """The index of the first largest or smallest entry along one axis."""
 
     differentiable = False
-    find: Any
+    find: ClassVar[Callable[..., Any]]
 
-    def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
-        result: Array = self.find(x, axes[0])
-        return result
+    def forward(self, x: Array, *, axes: tuple[int, ...]) -> Any:
+        return self.find(x, axes[0])
 
     def type(self, *types: ArrayType, **params: Any) -> ArrayType:
         return ArrayType(_without(types[0].shape, params["axes"]), int64)
@@ -186,9 +162,9 @@ MAX, MIN, ARGMAX, ARGMIN = Max(), Min(), Argmax(), Argmin()
 def _extreme(primitive: Extreme, x: ArrayLike, axis: Axis, keepdims: bool) -> Tensor:
     x = to_tensor(x)
     axes = normalize_axes(axis, x.ndim)
-    if not size_of(tuple(x.shape[a] for a in axes)) and size_of(_without(x.shape, axes)):
+    if 0 in x.shape and 0 not in _without(x.shape, axes):
         raise ShapeError(f"{primitive.name} of no entries: shape {x.shape}, axis {axis}")
-    result: Tensor = bind(primitive, (x,), {"axes": axes}) if axes else x
+    result = bind(primitive, (x,), {"axes": axes}) if axes else x
     return reshape(result, _ones(x.shape, axes)) if keepdims else result
 
 
@@ -204,15 +180,13 @@ def min(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor
 
 def _arg_extreme(primitive: ArgExtreme, x: ArrayLike, axis: int | None, keepdims: bool) -> Tensor:
     x = to_tensor(x)
-    ones = (1,) * x.ndim
+    ones = _ones(x.shape, normalize_axes(axis, x.ndim))
     if axis is None:
-        x, axis = reshape(x, (-1,)) if x.size else reshape(x, (0,)), 0
-    else:
-        axis = normalize_axis(axis, x.ndim)
-        ones = _ones(x.shape, (axis,))
+        x, axis = reshape(x, (x.size,)), 0
+    axis = normalize_axis(axis, x.ndim)
     if not x.shape[axis]:
         raise ShapeError(f"{primitive.name} of no entries: shape {x.shape}, axis {axis}")
-    result: Tensor = bind(primitive, (x,), {"axes": (axis,)})
+    result = bind(primitive, (x,), {"axes": (axis,)})
     return reshape(result, ones) if keepdims else result
 
 
@@ -234,13 +208,13 @@ def prod(
     axes = normalize_axes(axis, x.ndim)
     rest = _without(x.shape, axes)
     y = moveaxis(x, axes, tuple(range(len(axes))))
-    y = reshape(y, (size_of(tuple(x.shape[a] for a in axes)), *rest))
+    y = reshape(y, (math.prod(x.shape[a] for a in axes), *rest))
     while y.shape[0] > 1:
         half = y.shape[0] // 2
         product = y[:half] * y[half : 2 * half]
         y = concat([product, y[2 * half :]]) if y.shape[0] % 2 else product
     if not y.shape[0]:
-        y = to_tensor(np.ones((1, *rest), x.dtype))
+        y = constant(np.ones((1, *rest), x.dtype))
     return reshape(y, _ones(x.shape, axes) if keepdims else rest)
 
 
@@ -265,14 +239,11 @@ class Cumsum(LinearGate):
     name = "cumsum"
 
     def forward(self, x: Array, *, map: IndexMap) -> Array:
-        axis, (_, sign) = next(
-            (k, p.terms[1]) for k, p in enumerate(map.reads) if len(p.terms) == 2
-        )
+        terms = [p.terms for p in map.reads]
+        axis, (_, sign) = next((k, t[1]) for k, t in enumerate(terms) if len(t) == 2)
         if sign < 0:
             return np.add.accumulate(x, axis, x.dtype)
-        turn = (slice(None),) * axis + (slice(None, None, -1),)
-        result: Array = np.add.accumulate(x[turn], axis, x.dtype)[turn]
-        return result
+        return np.flip(np.add.accumulate(np.flip(x, axis), axis, x.dtype), axis)
 
     def flops(self, out: ArrayType, types: Sequence[ArrayType], params: Params) -> int:
         return out.size
@@ -286,36 +257,34 @@ def cumulative_sum(
     x: ArrayLike, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
 ) -> Tensor:
     """y[o] = x[0] + … + x[o] along an axis; with `include_initial` a 0 comes first."""
-    x = _one_axis(x, axis)
-    axis = normalize_axis(axis or 0, x.ndim)
-    x = _summable(x, dtype)
-    result: Tensor = bind(CUMSUM, (x,), {"map": cumsum_map(x.shape, axis)})
-    if include_initial:
-        result = pad(result, [(int(k == axis), 0) for k in range(x.ndim)])
-    return result
+    x, axis = _line(x, axis, dtype)
+    result = bind(CUMSUM, (x,), {"map": cumsum_map(x.shape, axis)})
+    return pad(result, _before(1, axis, x.ndim)) if include_initial else result
 
 
 def cumulative_prod(
     x: ArrayLike, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
 ) -> Tensor:
     """y[o] = x[0]·…·x[o] along an axis, in log2(n) steps of products; 1 first if asked for."""
-    x = _one_axis(x, axis)
-    axis = normalize_axis(axis or 0, x.ndim)
-    x = _summable(x, dtype)
+    x, axis = _line(x, axis, dtype)
     step = 1
     while step < x.shape[axis]:  # after each step, entry o is the product of the last 2·step
-        widths = [(step if k == axis else 0, -step if k == axis else 0) for k in range(x.ndim)]
-        x, step = x * pad(x, widths, value=1), step * 2
-    if include_initial:
-        x = pad(x, [(int(k == axis), 0) for k in range(x.ndim)], value=1)
-    return to_tensor(x)
+        moved = slice_along(pad(x, _before(step, axis, x.ndim), value=1), axis, 0, x.shape[axis])
+        x, step = x * moved, step * 2
+    return pad(x, _before(1, axis, x.ndim), value=1) if include_initial else x
 
 
-def _one_axis(x: ArrayLike, axis: int | None) -> Tensor:
-    x = to_tensor(x)
+def _line(x: ArrayLike, axis: int | None, dtype: Any) -> tuple[Tensor, int]:
+    """What to accumulate, and along which axis."""
+    x = _summable(x, dtype)
     if axis is None and x.ndim > 1:
         raise ShapeError(f"name the axis to accumulate along: the array has shape {x.shape}")
-    return reshape(x, (1,)) if not x.ndim else to_tensor(x)
+    return x if x.ndim else reshape(x, (1,)), normalize_axis(axis or 0, x.ndim or 1)
+
+
+def _before(count: int, axis: int, ndim: int) -> list[tuple[int, int]]:
+    """The widths of padding with `count` entries in front along one axis."""
+    return [(count if k == axis else 0, 0) for k in range(ndim)]
 
 
 class Argsort(Reducing):
@@ -362,9 +331,8 @@ def sort(
     >>> cr.sort(cr.asarray([3.0, 1.0, 2.0]))
     asarray([1., 2., 3.])
     """
-    x = to_tensor(x)
-    axis = normalize_axis(axis, x.ndim) if x.ndim else _no_axis("sort")
-    result: Tensor = bind(SORT, (x,), {"axes": (axis,)})
+    x, axis = _sortable(x, axis, "sort")
+    result = bind(SORT, (x,), {"axes": (axis,)})
     return flip(result, axis=axis) if descending else result
 
 
@@ -372,19 +340,18 @@ def argsort(
     x: ArrayLike, /, *, axis: int = -1, descending: bool = False, stable: bool = True
 ) -> Tensor:
     """The indices that sort x along an axis; equal entries keep their order."""
-    x = to_tensor(x)
-    axis = normalize_axis(axis, x.ndim) if x.ndim else _no_axis("argsort")
-    if not descending:
-        result: Tensor = bind(ARGSORT, (x,), {"axes": (axis,)})
-        return result
+    x, axis = _sortable(x, axis, "argsort")
     # reversed twice, so that equal entries keep their order
-    order: Tensor = bind(ARGSORT, (flip(x, axis=axis),), {"axes": (axis,)})
+    order = bind(ARGSORT, (flip(x, axis=axis) if descending else x,), {"axes": (axis,)})
     last: int = x.shape[axis] - 1
-    return last - flip(order, axis=axis)
+    return last - flip(order, axis=axis) if descending else order
 
 
-def _no_axis(name: str) -> int:
-    raise ShapeError(f"{name} takes an array with at least one axis, received a 0-d array")
+def _sortable(x: ArrayLike, axis: int, name: str) -> tuple[Tensor, int]:
+    x = to_tensor(x)
+    if not x.ndim:
+        raise ShapeError(f"{name} takes an array with at least one axis, received a 0-d array")
+    return x, normalize_axis(axis, x.ndim)
 
 
 def diff(x: ArrayLike, /, *, axis: int = -1, n: int = 1, prepend: ArrayLike | None = None,
@@ -394,9 +361,8 @@ def diff(x: ArrayLike, /, *, axis: int = -1, n: int = 1, prepend: ArrayLike | No
     axis = normalize_axis(axis, x.ndim)
     parts = [p for p in (prepend, x, append) if p is not None]
     x = concat(parts, axis=axis) if len(parts) > 1 else x
-    before = (slice(None),) * axis
     for _ in range(n):
-        x = x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
+        x = slice_along(x, axis, 1, None) - slice_along(x, axis, 0, -1)
     return to_tensor(x)
 
 
@@ -413,13 +379,17 @@ def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> 
 
 def softmax(x: ArrayLike, /, *, axis: int | tuple[int, ...] = -1) -> Tensor:
     """e^x / Σ e^x along the axes. Its Jacobian is diag(p) - p·pᵀ."""
-    x = to_tensor(x)
-    powers = exp(x - stop_gradient(max(x, axis=axis, keepdims=True)))
+    powers = exp(_below_0(x, axis))
     return powers / sum(powers, axis=axis, keepdims=True)
 
 
 def log_softmax(x: ArrayLike, /, *, axis: int | tuple[int, ...] = -1) -> Tensor:
     """x - log Σ e^x along the axes."""
+    scores = _below_0(x, axis)
+    return scores - log(sum(exp(scores), axis=axis, keepdims=True))
+
+
+def _below_0(x: ArrayLike, axis: Axis) -> Tensor:
+    """x moved so that its largest entry is 0: e^x does not overflow."""
     scores = to_tensor(x)
-    shifted = scores - stop_gradient(max(scores, axis=axis, keepdims=True))
-    return shifted - log(sum(exp(shifted), axis=axis, keepdims=True))
+    return scores - stop_gradient(max(scores, axis=axis, keepdims=True))

@@ -12,15 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.indexmap import (
-    IndexMap,
-    diagonal_map,
-    flip_map,
-    permute_map,
-    reshape_map,
-    slice_map,
-    windows_map,
-)  # fmt: skip
+from ..core import indexmap
+from ..core.indexmap import IndexMap, slice_map
 from ..core.local import Linear, Local
 from ..core.primitive import Array, LinearGate, Params, Primitive
 from ..core.types import (
@@ -28,14 +21,15 @@ from ..core.types import (
     Shape,
     TupleType,
     as_shape,
+    as_tuple,
     broadcast_shapes,
     normalize_axes,
     normalize_axis,
+    ordered_axes,
     size_of,
-)
+)  # fmt: skip
 from ..errors import AxisError, DTypeError, ShapeError
-from .arithmetic import _add
-from .dispatch import bind, broadcast_to, itself, to_tensor, unify
+from .dispatch import bind, broadcast_to, itself, to_tensor, together
 from .tensor import ArrayLike, Tensor
 
 __all__ = [
@@ -77,11 +71,8 @@ class Pad(LinearGate):
         return out
 
 
-class Flip(LinearGate):
+class Flip(Slice):
     name = "flip"
-
-    def forward(self, x: Array, *, map: IndexMap) -> Array:
-        return x[map.slices]
 
 
 class Diagonal(LinearGate):
@@ -103,11 +94,8 @@ class EmbedDiagonal(LinearGate):
         return out
 
 
-class Windows(LinearGate):
+class Windows(Diagonal):
     name = "windows"
-
-    def forward(self, x: Array, *, map: IndexMap) -> Array:
-        return map.view(x)
 
 
 class Fold(LinearGate):
@@ -163,19 +151,18 @@ class Concat(Primitive):
 
     def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
               params: Params) -> Any:  # fmt: skip
-        full = [
+        full = tuple(
             x if b else broadcast_to(x, (n, *to_tensor(x).shape))
             for x, b in zip(inputs, batched, strict=True)
-        ]
-        return xp.apply(self, tuple(full), {"axis": params["axis"] + 1})
+        )
+        return xp.apply(self, full, {"axis": params["axis"] + 1})
 
 
 CONCAT = Concat()
 
 
 def _linear(primitive: LinearGate, x: ArrayLike, map: IndexMap) -> Tensor:
-    result: Tensor = bind(primitive, (x,), {"map": map})
-    return result
+    return bind(primitive, (x,), {"map": map})
 
 
 def reshape(x: ArrayLike, /, shape: int | Shape, *, copy: bool | None = None) -> Tensor:
@@ -186,16 +173,13 @@ def reshape(x: ArrayLike, /, shape: int | Shape, *, copy: bool | None = None) ->
     (2, 2)
     """
     x = to_tensor(x)
-    target = list(as_shape(shape, signed=True))
+    target = new = as_shape(shape, signed=True)
     if target.count(-1) == 1:
-        known = size_of(tuple(n for n in target if n != -1))
-        if known == 0 or x.size % known:
-            raise ShapeError(f"cannot reshape {x.shape} ({x.size} entries) to {tuple(target)}")
-        target[target.index(-1)] = x.size // known
-    if min(target, default=0) < 0 or size_of(tuple(target)) != x.size:
-        raise ShapeError(f"cannot reshape {x.shape} ({x.size} entries) to {tuple(target)}")
-    new = tuple(target)
-    return itself(x) if new == x.shape else _linear(RESHAPE, x, reshape_map(x.shape, new))
+        known = -size_of(target)
+        new = tuple((x.size // known if known else -1) if n == -1 else n for n in target)
+    if min(new, default=0) < 0 or size_of(new) != x.size:
+        raise ShapeError(f"cannot reshape {x.shape} ({x.size} entries) to {target}")
+    return itself(x) if new == x.shape else _linear(RESHAPE, x, indexmap.reshape_map(x.shape, new))
 
 
 def permute_dims(x: ArrayLike, /, axes: Sequence[int]) -> Tensor:
@@ -206,7 +190,7 @@ def permute_dims(x: ArrayLike, /, axes: Sequence[int]) -> Tensor:
     order = tuple(normalize_axis(a, x.ndim, "axes entry") for a in axes)
     if sorted(order) != list(range(x.ndim)):
         raise AxisError(f"axes {tuple(axes)} must name each of the {x.ndim} axes of {x.shape} once")
-    return _linear(PERMUTE, x, permute_map(x.shape, order))
+    return _linear(PERMUTE, x, indexmap.permute_map(x.shape, order))
 
 
 def matrix_transpose(x: ArrayLike, /) -> Tensor:
@@ -229,12 +213,9 @@ def swapaxes(x: ArrayLike, axis1: int, axis2: int, /) -> Tensor:
 def moveaxis(x: ArrayLike, source: Any, destination: Any, /) -> Tensor:
     """Axes moved from `source` to `destination`; the others keep their order."""
     x = to_tensor(x)
-    pair = [tuple(a) if isinstance(a, (tuple, list)) else (a,) for a in (source, destination)]
-    sources, targets = ([normalize_axis(a, x.ndim) for a in axes] for axes in pair)
+    sources, targets = ordered_axes(source, x.ndim), ordered_axes(destination, x.ndim)
     if len(sources) != len(targets):
         raise AxisError(f"source {source} and destination {destination} differ in length")
-    if len(set(sources)) < len(sources) or len(set(targets)) < len(targets):
-        raise AxisError(f"source {source} or destination {destination} names an axis twice")
     order = [a for a in range(x.ndim) if a not in sources]
     for target, origin in sorted(zip(targets, sources, strict=True)):
         order.insert(target, origin)
@@ -244,10 +225,10 @@ def moveaxis(x: ArrayLike, source: Any, destination: Any, /) -> Tensor:
 def expand_dims(x: ArrayLike, /, axis: int | tuple[int, ...] = 0) -> Tensor:
     """New axes of size 1 at the positions `axis` of the result."""
     x = to_tensor(x)
-    count = len(axis) if isinstance(axis, (tuple, list)) else 1
-    axes = normalize_axes(axis, x.ndim + count)
+    ndim = x.ndim + len(as_tuple(axis))
+    axes = normalize_axes(axis, ndim)
     sizes = iter(x.shape)
-    return reshape(x, tuple(1 if k in axes else next(sizes) for k in range(x.ndim + count)))
+    return reshape(x, tuple(1 if k in axes else next(sizes) for k in range(ndim)))
 
 
 def squeeze(x: ArrayLike, /, axis: int | tuple[int, ...] | None = None) -> Tensor:
@@ -262,13 +243,9 @@ def squeeze(x: ArrayLike, /, axis: int | tuple[int, ...] | None = None) -> Tenso
     return reshape(x, tuple(n for k, n in enumerate(x.shape) if k not in axes))
 
 
-def slice_axes(x: ArrayLike, starts: Shape, sizes: Shape, steps: tuple[int, ...]) -> Tensor:
-    """y[s] = x[start + step·s] along every axis; what lies outside is an error."""
-    x = to_tensor(x)
-    for n, start, size, step in zip(x.shape, starts, sizes, steps, strict=True):
-        if size and not (0 <= start < n and 0 <= start + step * (size - 1) < n):
-            raise AxisError(f"slice {start}, step {step}, size {size} leaves an axis of {n}")
-    return _linear(SLICE, x, slice_map(x.shape, starts, sizes, steps))
+def slice_along(x: Tensor, axis: int, start: int, stop: int | None) -> Tensor:
+    """x[…, start:stop, …] with the slice at one axis, counted from the front."""
+    return x[(*(slice(None),) * axis, slice(start, stop))]
 
 
 def flip(x: ArrayLike, /, *, axis: int | tuple[int, ...] | None = None) -> Tensor:
@@ -277,7 +254,7 @@ def flip(x: ArrayLike, /, *, axis: int | tuple[int, ...] | None = None) -> Tenso
     axes = normalize_axes(axis, x.ndim)
     if 0 in x.shape or not axes:
         return to_tensor(x)
-    return _linear(FLIP, x, flip_map(x.shape, axes))
+    return _linear(FLIP, x, indexmap.flip_map(x.shape, axes))
 
 
 def pad(
@@ -303,24 +280,21 @@ def pad(
         ) from None
     if min(gaps, default=0) < 0:
         raise ShapeError(f"interior must not be negative, received {interior}")
-    starts, shape, cut = [], [], []
+    starts, shape = [], []
     for n, (before, after), gap in zip(x.shape, widths, gaps, strict=True):
         inner = n + max(0, n - 1) * gap
         if before + inner + after < 0:
             raise ShapeError(f"pad_width {pad_width} cuts more than shape {x.shape} has")
         starts.append(max(0, before))
         shape.append(inner + max(0, before) + max(0, after))
-        cut.append((max(0, -before), before + inner + after))
     steps = tuple(gap + 1 for gap in gaps)
+    cuts = any(width < 0 for pair in widths for width in pair)
+    kept = tuple(slice(max(0, -before), min(0, after) or None) for before, after in widths)
     place = slice_map(tuple(shape), tuple(starts), x.shape, steps)
 
     def placed(y: ArrayLike) -> Tensor:
         whole = _linear(PAD, y, place.T)
-        if whole.shape == tuple(size for _, size in cut):
-            return whole
-        return slice_axes(
-            whole, tuple(s for s, _ in cut), tuple(n for _, n in cut), (1,) * len(cut)
-        )
+        return whole[kept] if cuts else whole
 
     result = placed(x)
     if value.__class__ in (int, float) and value == 0:
@@ -334,7 +308,7 @@ def diagonal(x: ArrayLike, /, *, offset: int = 0, axis1: int = -2, axis2: int = 
     first, second = normalize_axis(axis1, x.ndim), normalize_axis(axis2, x.ndim)
     if x.ndim < 2 or first == second:
         raise AxisError(f"diagonal takes two different axes of at least 2, received {x.shape}")
-    return _linear(DIAGONAL, x, diagonal_map(x.shape, first, second, int(offset)))
+    return _linear(DIAGONAL, x, indexmap.diagonal_map(x.shape, first, second, int(offset)))
 
 
 def diag(x: ArrayLike, /, k: int = 0) -> Tensor:
@@ -345,18 +319,13 @@ def diag(x: ArrayLike, /, k: int = 0) -> Tensor:
     if x.ndim != 1:
         raise ShapeError(f"diag takes a vector or a matrix, received shape {x.shape}")
     n = x.shape[0] + (k if k > 0 else -k)
-    return _linear(EMBED_DIAGONAL, x, diagonal_map((n, n), 0, 1, int(k)).T)
+    return _linear(EMBED_DIAGONAL, x, indexmap.diagonal_map((n, n), 0, 1, int(k)).T)
 
 
 def windows(
-    x: ArrayLike,
-    /,
-    size: int | Sequence[int],
-    *,
-    axis: int | Sequence[int] | None = None,
-    stride: int | Sequence[int] = 1,
-    dilation: int | Sequence[int] = 1,
-) -> Tensor:
+    x: ArrayLike, /, size: int | Sequence[int], *, axis: int | Sequence[int] | None = None,
+    stride: int | Sequence[int] = 1, dilation: int | Sequence[int] = 1,
+) -> Tensor:  # fmt: skip
     """Sliding windows: y[…, o, …, k] = x[…, stride·o + dilation·k, …]; the k are new last axes.
 
     A convolution is a contraction over windows. `axis` names the axes (the last ones by default).
@@ -367,11 +336,9 @@ def windows(
              [2, 3, 4]], dtype=int64)
     """
     x = to_tensor(x)
-    sizes: Any = tuple(size) if isinstance(size, (tuple, list)) else (size,)
-    if axis is None:
-        axis = tuple(range(x.ndim - len(sizes), x.ndim))
-    named = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
-    axes = tuple(normalize_axis(a, x.ndim) for a in named)
+    sizes = as_tuple(size)
+    named = tuple(range(x.ndim - len(sizes), x.ndim)) if axis is None else axis
+    axes = ordered_axes(named, x.ndim)
     per_axis = []
     options: dict[str, Any] = {"size": sizes, "stride": stride, "dilation": dilation}
     for name, given in options.items():
@@ -379,41 +346,29 @@ def windows(
         if len(values) != len(axes) or min(values, default=1) < 1:
             raise ShapeError(f"{name} {given} must be one positive number for each axis of {axes}")
         per_axis.append(tuple(int(v) for v in values))
-    if len(set(axes)) != len(axes):
-        raise AxisError(f"axis {axes} names an axis twice")
     for a, k, dilate in zip(axes, per_axis[0], per_axis[2], strict=True):
         if dilate * (k - 1) + 1 > x.shape[a]:
             raise ShapeError(
                 f"a window of {k} (dilation {dilate}) is longer than axis {a} of shape {x.shape}"
             )
-    return _linear(WINDOWS, x, windows_map(x.shape, axes, *per_axis))
+    return _linear(WINDOWS, x, indexmap.windows_map(x.shape, axes, *per_axis))
 
 
 def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0) -> Tensor:
     """The arrays one after the other along an axis; None flattens them first."""
-    tensors = list(unify(_add, list(arrays))) if len(arrays) else []
+    tensors = together(*arrays)
     if not tensors:
         raise ShapeError("concat takes at least one array, received none")
-    tensors = [to_tensor(t) for t in tensors]
     if axis is None:
-        tensors, axis = [reshape(t, (-1,) if t.size else (0,)) for t in tensors], 0
+        tensors, axis = [reshape(t, (t.size,)) for t in tensors], 0
     first = tensors[0]
     axis = normalize_axis(axis, first.ndim) if first.ndim else -1
-    for t in tensors:
-        if (
-            axis < 0
-            or t.ndim != first.ndim
-            or any(
-                a != b
-                for k, (a, b) in enumerate(zip(t.shape, first.shape, strict=True))
-                if k != axis
-            )
-        ):
-            shapes = ", ".join(str(t.shape) for t in tensors)
-            need = f"all axes but {axis} must agree" if axis >= 0 else "an axis to join along"
-            raise ShapeError(f"cannot join shapes {shapes}: {need} (stack makes a new axis)")
-    result: Tensor = bind(CONCAT, tuple(tensors), {"axis": axis})
-    return result
+    others = {(*t.shape[:axis], *t.shape[axis + 1 :], t.ndim) for t in tensors}
+    if len(others) > 1 or axis < 0:
+        shapes = ", ".join(str(t.shape) for t in tensors)
+        need = f"all axes but {axis} must agree" if axis >= 0 else "an axis to join along"
+        raise ShapeError(f"cannot join shapes {shapes}: {need} (stack makes a new axis)")
+    return bind(CONCAT, tuple(tensors), {"axis": axis})
 
 
 def stack(arrays: Sequence[ArrayLike], /, *, axis: int = 0) -> Tensor:
@@ -466,7 +421,7 @@ def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     """The slices along an axis, as a tuple."""
     x = to_tensor(x)
     axis = normalize_axis(axis, x.ndim)
-    return bind(UNSTACK, (x,), {"axis": axis}) if x.shape[axis] else ()
+    return tuple(bind(UNSTACK, (x,), {"axis": axis})) if x.shape[axis] else ()
 
 
 def split(x: ArrayLike, parts: int | Sequence[int], /, *, axis: int = 0) -> tuple[Tensor, ...]:
@@ -478,18 +433,15 @@ def split(x: ArrayLike, parts: int | Sequence[int], /, *, axis: int = 0) -> tupl
         if parts < 1 or n % parts:
             raise ShapeError(f"cannot split an axis of {n} into {parts} equal parts")
         parts = [n // parts * k for k in range(1, parts)]
-    edges = [0, *parts, n]
-    before = (slice(None),) * axis
-    return tuple(x[(*before, slice(a, b))] for a, b in itertools.pairwise(edges))
+    return tuple(slice_along(x, axis, a, b) for a, b in itertools.pairwise([0, *parts, n]))
 
 
 def roll(x: ArrayLike, /, shift: Any, *, axis: Any = None) -> Tensor:
     """The entries moved by `shift` places along the axes, around the end to the front."""
     x = to_tensor(x)
     if axis is None:
-        return reshape(roll(reshape(x, (-1,)), shift, axis=0), x.shape) if x.size else x
-    shifts = tuple(shift) if isinstance(shift, (tuple, list)) else (shift,)
-    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+        return reshape(roll(reshape(x, (x.size,)), shift, axis=0), x.shape)
+    shifts, axes = as_tuple(shift), as_tuple(axis)
     if len(shifts) == 1:
         shifts *= len(axes)
     if len(axes) != len(shifts):
@@ -498,16 +450,15 @@ def roll(x: ArrayLike, /, shift: Any, *, axis: Any = None) -> Tensor:
         a = normalize_axis(a, x.ndim)
         n = x.shape[a]
         if n and s % n:
-            before = (slice(None),) * a
             cut = n - s % n
-            x = concat([x[(*before, slice(cut, n))], x[(*before, slice(0, cut))]], axis=a)
+            x = concat([slice_along(x, a, cut, n), slice_along(x, a, 0, cut)], axis=a)
     return to_tensor(x)
 
 
 def tile(x: ArrayLike, repetitions: Shape, /) -> Tensor:
     """x repeated so many times along each axis."""
     x = to_tensor(x)
-    counts = tuple(repetitions) if isinstance(repetitions, (tuple, list)) else (repetitions,)
+    counts = as_tuple(repetitions)
     ndim = max(x.ndim, len(counts))
     counts = (1,) * (ndim - len(counts)) + counts
     shape = (1,) * (ndim - x.ndim) + x.shape

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core.context import CONTEXT, context
 from ..core.node import Node, caller, line_number
-from ..core.types import FLOATS, ArrayType, Shape, as_dtype, check_dtype, float32
+from ..core.types import FLOATS, ArrayType, Shape, as_dtype, check_dtype, float32, size_of
 from ..errors import AxisError, DTypeError, GradientError, MutationError, ShapeError, TraceError
 
 if TYPE_CHECKING:
@@ -50,37 +50,17 @@ class Tensor:
 
     if TYPE_CHECKING:  # attached in operators.py
 
-        def __add__(self, other: ArrayLike, /) -> Tensor: ...
-        def __radd__(self, other: ArrayLike, /) -> Tensor: ...
-        def __sub__(self, other: ArrayLike, /) -> Tensor: ...
-        def __rsub__(self, other: ArrayLike, /) -> Tensor: ...
-        def __mul__(self, other: ArrayLike, /) -> Tensor: ...
-        def __rmul__(self, other: ArrayLike, /) -> Tensor: ...
-        def __truediv__(self, other: ArrayLike, /) -> Tensor: ...
-        def __rtruediv__(self, other: ArrayLike, /) -> Tensor: ...
-        def __floordiv__(self, other: ArrayLike, /) -> Tensor: ...
-        def __mod__(self, other: ArrayLike, /) -> Tensor: ...
-        def __pow__(self, other: ArrayLike, /) -> Tensor: ...
-        def __rpow__(self, other: ArrayLike, /) -> Tensor: ...
-        def __matmul__(self, other: ArrayLike, /) -> Tensor: ...
-        def __rmatmul__(self, other: ArrayLike, /) -> Tensor: ...
-        def __and__(self, other: ArrayLike, /) -> Tensor: ...
-        def __or__(self, other: ArrayLike, /) -> Tensor: ...
-        def __xor__(self, other: ArrayLike, /) -> Tensor: ...
-        def __lshift__(self, other: ArrayLike, /) -> Tensor: ...
-        def __rshift__(self, other: ArrayLike, /) -> Tensor: ...
-        def __lt__(self, other: ArrayLike, /) -> Tensor: ...
-        def __le__(self, other: ArrayLike, /) -> Tensor: ...
-        def __gt__(self, other: ArrayLike, /) -> Tensor: ...
-        def __ge__(self, other: ArrayLike, /) -> Tensor: ...
+        def _unary(self) -> Tensor: ...
+        def _binary(self, other: ArrayLike, /) -> Tensor: ...
         def __eq__(self, other: object, /) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: object, /) -> Tensor: ...  # type: ignore[override]
-        def __neg__(self) -> Tensor: ...
-        def __pos__(self) -> Tensor: ...
-        def __abs__(self) -> Tensor: ...
-        def __invert__(self) -> Tensor: ...
-        def __getitem__(self, index: Any, /) -> Tensor: ...
         def __getattr__(self, name: str, /) -> Any: ...  # the methods
+
+        __neg__ = __pos__ = __abs__ = __invert__ = _unary
+        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = _binary
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rpow__ = __rmatmul__ = _binary
+        __matmul__ = __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = _binary
+        __lt__ = __le__ = __gt__ = __ge__ = __getitem__ = _binary
 
     # -- what it is ---------------------------------------------------------------------------
 
@@ -107,10 +87,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """The number of entries."""
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        return self._value.size if self._value is not None else size_of(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -212,10 +189,9 @@ class Tensor:
         if self._value is None:
             if CONTEXT.get().trace is None:
                 raise leaked(what)
-            code, instruction = caller()
             raise TraceError(
                 f"{what} needs the value of a Tensor that is being traced and has none yet "
-                f"({code.co_filename}:{line_number(code, instruction)}). Python cannot branch on "
+                f"({program_line()}). Python cannot branch on "
                 "it: use where(condition, a, b), or do this outside of the traced function"
             )
         value: Array = self._value
@@ -293,11 +269,10 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if self._node is not None and CONTEXT.get().functional:
-            code, instruction = caller()
             warnings.warn(
                 "a NumPy array was made of a Tensor that a derivative is being taken through; the "
-                f"path ends there ({code.co_filename}:{line_number(code, instruction)}). "
-                "Use chainrule's functions to keep it, or stop_gradient to say that you mean it",
+                f"path ends there ({program_line()}). Use chainrule's functions to keep it, "
+                "or stop_gradient to say that you mean it",
                 stacklevel=2,
             )
         value = self._concrete("np.asarray()")
@@ -351,17 +326,12 @@ class Tensor:
         if trace is not None:
             trace.assign(self, value)
             return
-        if isinstance(value, Tensor) and value._value is None:
+        new = value._value if isinstance(value, Tensor) else np.asarray(value)
+        if new is None:
             raise leaked("assign")
-        if (
-            isinstance(value, Tensor)
-            and value._node is not None
-            and value._value.base is None
-            and value.dtype == self.dtype
-        ):
-            new = value._value  # computed, so nobody writes to it: no copy is needed
-        else:
-            new = np.array(value._value if isinstance(value, Tensor) else value, self.dtype)
+        computed = isinstance(value, Tensor) and value._node is not None and new.base is None
+        if not computed or new.dtype != self.dtype:  # else nobody writes to it: no copy is needed
+            new = np.array(new, self.dtype)
         if new.shape != self.shape:
             raise ShapeError(
                 f"assign cannot change the shape: the variable has {self.shape}, "
@@ -433,6 +403,12 @@ class Parameter(Tensor):
         copy = Parameter(self._value, self.name)
         memo[id(self)] = copy
         return copy
+
+
+def program_line() -> str:
+    """The line of the user's program that is being run, as `file.py:12`."""
+    code, instruction = caller()
+    return f"{code.co_filename}:{line_number(code, instruction)}"
 
 
 def leaked(what: str = "an operation") -> TraceError:

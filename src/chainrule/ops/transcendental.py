@@ -1,4 +1,7 @@
-"""Exponential, logarithmic, trigonometric and error functions: gates that work entry by entry."""
+"""Exponential, logarithmic, trigonometric and error functions: gates that work entry by entry.
+
+Each is a statement of its forward rule in NumPy and of its derivative.
+"""
 
 from __future__ import annotations
 
@@ -7,91 +10,35 @@ from typing import Any
 
 import numpy as np
 
+from ..core import special
 from ..core.primitive import Floating
-from ..core.special import erf as _erf
-from ..core.special import erfinv as _erfinv
-from ..core.special import sigmoid as _sigmoid
-from .dispatch import elementwise
+from .dispatch import gate
 from .tensor import ArrayLike, Tensor
 
 __all__ = [
-    "acos",
-    "asin",
-    "atan",
-    "atan2",
-    "cos",
-    "cosh",
-    "erf",
-    "erfinv",
-    "exp",
-    "expm1",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "sigmoid",
-    "sin",
-    "sinh",
-    "sqrt",
-    "tan",
-    "tanh",
+    "acos", "asin", "atan", "atan2", "cos", "cosh", "erf", "erfinv", "exp", "expm1", "log", "log1p",
+    "log2", "log10", "sigmoid", "sin", "sinh", "sqrt", "tan", "tanh",
 ]  # fmt: skip
 
 
-class Exp(Floating):
-    name = "exp"
-    analytic = True
-    forward = np.exp
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return out
-
-
-def exp(x: ArrayLike, /) -> Tensor:
+@gate(np.exp, lambda xp, out, x: out, kind=Floating, analytic=True)
+def exp(x: ArrayLike, /) -> Any:
     """e^x; derivative e^x."""
-    return elementwise(_exp, x)
 
 
-class Expm1(Floating):
-    name = "expm1"
-    analytic = True
-    forward = np.expm1
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return out + 1
-
-
-def expm1(x: ArrayLike, /) -> Tensor:
+@gate(np.expm1, lambda xp, out, x: out + 1, kind=Floating, analytic=True)
+def expm1(x: ArrayLike, /) -> Any:
     """e^x - 1, accurate near 0; derivative e^x."""
-    return elementwise(_expm1, x)
 
 
-class Log(Floating):
-    name = "log"
-    analytic = True
-    forward = np.log
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return 1 / inputs[0]
-
-
-def log(x: ArrayLike, /) -> Tensor:
+@gate(np.log, lambda xp, out, x: 1 / x, kind=Floating, analytic=True)
+def log(x: ArrayLike, /) -> Any:
     """The natural logarithm; derivative 1/x. log 0 = -∞, NaN below 0."""
-    return elementwise(_log, x)
 
 
-class Log1p(Floating):
-    name = "log1p"
-    analytic = True
-    forward = np.log1p
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return 1 / (inputs[0] + 1)
-
-
-def log1p(x: ArrayLike, /) -> Tensor:
+@gate(np.log1p, lambda xp, out, x: 1 / (x + 1), kind=Floating, analytic=True)
+def log1p(x: ArrayLike, /) -> Any:
     """log(1 + x), accurate near 0; derivative 1/(1 + x)."""
-    return elementwise(_log1p, x)
 
 
 def log2(x: ArrayLike, /) -> Tensor:
@@ -104,203 +51,83 @@ def log10(x: ArrayLike, /) -> Tensor:
     return log(x) / math.log(10)
 
 
-class Sqrt(Floating):
-    name = "sqrt"
-    analytic = True
-    forward = np.sqrt
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return 0.5 / out
-
-
-def sqrt(x: ArrayLike, /) -> Tensor:
+@gate(np.sqrt, lambda xp, out, x: 0.5 / out, kind=Floating, analytic=True)
+def sqrt(x: ArrayLike, /) -> Any:
     """√x; derivative 1/(2√x). NaN below 0."""
-    return elementwise(_sqrt, x)
 
 
-class Sin(Floating):
-    name = "sin"
-    analytic = True
-    forward = np.sin
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return xp.cos(inputs[0])
-
-
-class Cos(Floating):
-    name = "cos"
-    analytic = True
-    forward = np.cos
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return -xp.sin(inputs[0])
-
-
-class Tan(Floating):
-    name = "tan"
-    analytic = True
-    forward = np.tan
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return out * out + 1
-
-
-def sin(x: ArrayLike, /) -> Tensor:
+@gate(np.sin, lambda xp, out, x: xp.cos(x), kind=Floating, analytic=True)
+def sin(x: ArrayLike, /) -> Any:
     """sin x, x in radians; derivative cos x."""
-    return elementwise(_sin, x)
 
 
-def cos(x: ArrayLike, /) -> Tensor:
+@gate(np.cos, lambda xp, out, x: -xp.sin(x), kind=Floating, analytic=True)
+def cos(x: ArrayLike, /) -> Any:
     """cos x, x in radians; derivative -sin x."""
-    return elementwise(_cos, x)
 
 
-def tan(x: ArrayLike, /) -> Tensor:
+@gate(np.tan, lambda xp, out, x: out * out + 1, kind=Floating, analytic=True)
+def tan(x: ArrayLike, /) -> Any:
     """tan x, x in radians; derivative 1 + tan² x."""
-    return elementwise(_tan, x)
 
 
-class Arcsin(Floating):
-    name = "arcsin"
-    forward = np.arcsin
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return 1 / xp.sqrt((1 - inputs[0]) * (1 + inputs[0]))
-
-
-class Arccos(Floating):
-    name = "arccos"
-    forward = np.arccos
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return -1 / xp.sqrt((1 - inputs[0]) * (1 + inputs[0]))
-
-
-class Arctan(Floating):
-    name = "arctan"
-    forward = np.arctan
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return 1 / (inputs[0] * inputs[0] + 1)
-
-
-class Atan2(Floating):
-    name = "atan2"
-    forward = np.arctan2
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        y, x = inputs
-        squares = x * x + y * y
-        return -y / squares if i else x / squares
-
-
-def asin(x: ArrayLike, /) -> Tensor:
+@gate(np.arcsin, lambda xp, out, x: 1 / xp.sqrt((1 - x) * (1 + x)), kind=Floating, name="arcsin")
+def asin(x: ArrayLike, /) -> Any:
     """arcsin x in radians; derivative 1/√(1 - x²). NaN beyond ±1."""
-    return elementwise(_asin, x)
 
 
-def acos(x: ArrayLike, /) -> Tensor:
+@gate(np.arccos, lambda xp, out, x: -1 / xp.sqrt((1 - x) * (1 + x)), kind=Floating, name="arccos")
+def acos(x: ArrayLike, /) -> Any:
     """arccos x in radians; derivative -1/√(1 - x²). NaN beyond ±1."""
-    return elementwise(_acos, x)
 
 
-def atan(x: ArrayLike, /) -> Tensor:
+@gate(np.arctan, lambda xp, out, x: 1 / (x * x + 1), kind=Floating, name="arctan")
+def atan(x: ArrayLike, /) -> Any:
     """arctan x in radians; derivative 1/(1 + x²)."""
-    return elementwise(_atan, x)
 
 
-def atan2(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
+@gate(
+    np.arctan2,
+    lambda xp, out, y, x: x / (x * x + y * y),
+    lambda xp, out, y, x: -y / (x * x + y * y),
+    kind=Floating,
+)
+def atan2(x1: ArrayLike, x2: ArrayLike, /) -> Any:
     """The angle of the point (x2, x1) in radians; ∂/∂x1 = x2/(x1²+x2²), ∂/∂x2 = -x1/(x1²+x2²)."""
-    return elementwise(_atan2, x1, x2)
 
 
-class Sinh(Floating):
-    name = "sinh"
-    analytic = True
-    forward = np.sinh
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return xp.cosh(inputs[0])
-
-
-class Cosh(Floating):
-    name = "cosh"
-    analytic = True
-    forward = np.cosh
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return xp.sinh(inputs[0])
-
-
-class Tanh(Floating):
-    name = "tanh"
-    analytic = True
-    forward = np.tanh
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return 1 - out * out
-
-
-def sinh(x: ArrayLike, /) -> Tensor:
+@gate(np.sinh, lambda xp, out, x: xp.cosh(x), kind=Floating, analytic=True)
+def sinh(x: ArrayLike, /) -> Any:
     """sinh x; derivative cosh x."""
-    return elementwise(_sinh, x)
 
 
-def cosh(x: ArrayLike, /) -> Tensor:
+@gate(np.cosh, lambda xp, out, x: xp.sinh(x), kind=Floating, analytic=True)
+def cosh(x: ArrayLike, /) -> Any:
     """cosh x; derivative sinh x."""
-    return elementwise(_cosh, x)
 
 
-def tanh(x: ArrayLike, /) -> Tensor:
+@gate(np.tanh, lambda xp, out, x: 1 - out * out, kind=Floating, analytic=True)
+def tanh(x: ArrayLike, /) -> Any:
     """tanh x; derivative 1 - tanh² x."""
-    return elementwise(_tanh, x)
 
 
-class Sigmoid(Floating):
-    name = "sigmoid"
-    forward = staticmethod(_sigmoid)
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return out * (1 - out)
-
-
-def sigmoid(x: ArrayLike, /) -> Tensor:
+@gate(special.sigmoid, lambda xp, out, x: out * (1 - out), kind=Floating)
+def sigmoid(x: ArrayLike, /) -> Any:
     """σ(x) = 1/(1 + e^-x), without overflow; derivative σ(x)·(1 - σ(x)).
 
     >>> import chainrule as cr
     >>> round(float(cr.sigmoid(1.0)), 2)
     0.73
     """
-    return elementwise(_sigmoid_gate, x)
 
 
-class Erf(Floating):
-    name = "erf"
-    forward = staticmethod(_erf)
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return xp.exp(-inputs[0] * inputs[0]) * (2 / math.sqrt(math.pi))
-
-
-class Erfinv(Floating):
-    name = "erfinv"
-    forward = staticmethod(_erfinv)
-
-    def partial(self, xp: Any, i: int, out: Any, *inputs: Any) -> Any:
-        return xp.exp(out * out) * (math.sqrt(math.pi) / 2)
-
-
-def erf(x: ArrayLike, /) -> Tensor:
+@gate(special.erf, lambda xp, out, x: xp.exp(-x * x) * (2 / math.sqrt(math.pi)), kind=Floating)
+def erf(x: ArrayLike, /) -> Any:
     """2/√π ∫₀ˣ e^(-t²) dt; derivative 2/√π·e^(-x²)."""
-    return elementwise(_erf_gate, x)
 
 
-def erfinv(x: ArrayLike, /) -> Tensor:
+@gate(
+    special.erfinv, lambda xp, out, x: xp.exp(out * out) * (math.sqrt(math.pi) / 2), kind=Floating
+)
+def erfinv(x: ArrayLike, /) -> Any:
     """The inverse of erf on (-1, 1), ±∞ at ±1; derivative √π/2·e^(erfinv(x)²)."""
-    return elementwise(_erfinv_gate, x)
-
-
-_exp, _expm1, _log, _log1p, _sqrt = Exp(), Expm1(), Log(), Log1p(), Sqrt()
-_sin, _cos, _tan, _asin, _acos, _atan = Sin(), Cos(), Tan(), Arcsin(), Arccos(), Arctan()
-_atan2, _sinh, _cosh, _tanh = Atan2(), Sinh(), Cosh(), Tanh()
-_sigmoid_gate, _erf_gate, _erfinv_gate = Sigmoid(), Erf(), Erfinv()
