@@ -113,8 +113,8 @@ def test_the_gradient_of_captured_weights_is_one_contraction_after_the_loop():
     backward = loops[1].primitive.bodies(loops[1].params)[0]
     assert sum(n.name == "contract" for n in backward.nodes) == 1  # the carry's; not the weights'
     loss(xs).backward()
-    np.testing.assert_allclose(by_w, w.grad, rtol=1e-12)
-    np.testing.assert_allclose(by_b, b.grad, rtol=1e-12)
+    np.testing.assert_allclose(by_w, w.grad, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(by_b, b.grad, rtol=1e-12, atol=1e-12)
 
 
 def test_what_is_the_same_in_every_step_leaves_the_loop():

@@ -26,7 +26,7 @@ __all__ = [
 
 
 @gate(np.add, IDENTITY, IDENTITY, analytic=True)
-def add(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def add(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 + x2. The gate distributes: ∂/∂x1 = ∂/∂x2 = 1.
 
     >>> import chainrule as cr
@@ -36,14 +36,14 @@ def add(x1: ArrayLike, x2: ArrayLike, /) -> Any:
 
 
 @gate(np.subtract, IDENTITY, NEGATE, kind=Numeric, name="sub", analytic=True)
-def subtract(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def subtract(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 - x2; ∂/∂x1 = 1, ∂/∂x2 = -1."""
 
 
 @gate(
     np.multiply, lambda xp, out, x, y: y, lambda xp, out, x, y: x, name="mul", analytic=True
 )  # fmt: skip
-def multiply(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def multiply(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 · x2. The gate switches: ∂/∂x1 = x2, ∂/∂x2 = x1."""
 
 
@@ -58,12 +58,12 @@ class Dividing(Floating):
     np.divide, lambda xp, out, x, y: 1 / y, lambda xp, out, x, y: -out / y,
     kind=Dividing, name="div", analytic=True,
 )  # fmt: skip
-def divide(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def divide(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 / x2; ∂/∂x1 = 1/x2, ∂/∂x2 = -x1/x2². Integers give float64."""
 
 
 @gate(np.negative, NEGATE, kind=Numeric, name="neg", analytic=True)
-def negative(x: ArrayLike, /) -> Any:
+def negative(x: ArrayLike, /) -> Tensor:
     """-x."""
 
 
@@ -79,7 +79,7 @@ def positive(x: ArrayLike, /) -> Tensor:
     lambda xp, out, x, y: xp.scale_gradient(out, xp.log(x)),
     kind=Numeric, name="pow", analytic=True,
 )  # fmt: skip
-def _power(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def _power(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 ** x2 for any x2."""
 
 
@@ -118,7 +118,7 @@ def reciprocal(x: ArrayLike, /) -> Tensor:
 
 
 @gate(np.floor_divide, ZERO, ZERO, kind=Numeric)
-def floor_divide(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def floor_divide(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """⌊x1 / x2⌋, with derivative 0."""
 
 
@@ -126,7 +126,7 @@ def floor_divide(x1: ArrayLike, x2: ArrayLike, /) -> Any:
     np.remainder, lambda xp, out, x, y: xp.ones_like(out),
     lambda xp, out, x, y: -xp.floor_divide(x, y), kind=Numeric,
 )  # fmt: skip
-def remainder(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def remainder(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 - ⌊x1/x2⌋·x2, with the sign of x2; ∂/∂x1 = 1, ∂/∂x2 = -⌊x1/x2⌋."""
 
 
@@ -136,7 +136,7 @@ def _strong_product(upstream: Any, partial: Any) -> Any:
 
 
 @gate(_strong_product, lambda xp, out, u, p: p, lambda xp, out, u, p: u, takes=FLOATS)
-def scale_gradient(upstream: ArrayLike, partial: ArrayLike, /) -> Any:
+def scale_gradient(upstream: ArrayLike, partial: ArrayLike, /) -> Tensor:
     """upstream · partial with a strong zero: 0·∞ = 0·NaN = 0, whichever factor is the 0.
 
     The product in which gradients of elementwise gates are formed.
@@ -148,32 +148,32 @@ def scale_gradient(upstream: ArrayLike, partial: ArrayLike, /) -> Any:
 
 
 @gate(np.abs, lambda xp, out, x: xp.sign(x), kind=Numeric)
-def abs(x: ArrayLike, /) -> Any:
+def abs(x: ArrayLike, /) -> Tensor:
     """|x|; derivative sign(x), 0 at 0."""
 
 
 @gate(np.sign, ZERO, kind=Numeric)
-def sign(x: ArrayLike, /) -> Any:
+def sign(x: ArrayLike, /) -> Tensor:
     """-1, 0 or 1 (NaN stays NaN), with derivative 0."""
 
 
 @gate(np.floor, ZERO)
-def floor(x: ArrayLike, /) -> Any:
+def floor(x: ArrayLike, /) -> Tensor:
     """The largest whole number not above x, with derivative 0."""
 
 
 @gate(np.ceil, ZERO)
-def ceil(x: ArrayLike, /) -> Any:
+def ceil(x: ArrayLike, /) -> Tensor:
     """The smallest whole number not below x, with derivative 0."""
 
 
 @gate(np.trunc, ZERO)
-def trunc(x: ArrayLike, /) -> Any:
+def trunc(x: ArrayLike, /) -> Tensor:
     """The whole number next to x towards 0, with derivative 0."""
 
 
 @gate(lambda x: np.rint(x) if x.dtype.char in FLOATS else x, ZERO)
-def round(x: ArrayLike, /) -> Any:
+def round(x: ArrayLike, /) -> Tensor:
     """The nearest whole number, halves to even, with derivative 0."""
 
 
@@ -184,12 +184,12 @@ def _chosen(xp: Any, out: Any, x: Any, other: Any) -> Any:
 
 
 @gate(np.maximum, _chosen, lambda xp, out, x, y: _chosen(xp, out, y, x))
-def maximum(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def maximum(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """The larger of each pair; NaN if one is. The larger gets the gradient, half each at ties."""
 
 
 @gate(np.minimum, _chosen, lambda xp, out, x, y: _chosen(xp, out, y, x))
-def minimum(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def minimum(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """The smaller of each pair; NaN if one is. The gradient goes to the smaller, half at ties."""
 
 
@@ -201,7 +201,7 @@ class Rectifying(Numeric):
 
 
 @gate(lambda x: np.maximum(x, 0), kind=Rectifying)
-def relu(x: ArrayLike, /) -> Any:
+def relu(x: ArrayLike, /) -> Tensor:
     """max(0, x); derivative 1 for x > 0, else 0 (also at 0). NaN stays NaN.
 
     >>> import chainrule as cr

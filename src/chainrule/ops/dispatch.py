@@ -270,7 +270,7 @@ def elementwise(primitive: Elementwise, *operands: ArrayLike) -> Tensor:
 def gate(
     forward: Callable[..., Any], *partials: Any, kind: type[Elementwise] = Elementwise,
     name: str = "", **attributes: Any,
-) -> Callable[[Callable[Arguments, Any]], Callable[Arguments, Tensor]]:  # fmt: skip
+) -> Callable[[Callable[Arguments, Tensor]], Callable[Arguments, Tensor]]:  # fmt: skip
     """Make the function that follows an elementwise gate: its primitive and what users call.
 
     The function below brings the names of the operands and the docstring; `partials` are
@@ -283,7 +283,6 @@ def gate(
             forward=forward if isinstance(forward, np.ufunc) else staticmethod(forward),
         )  # fmt: skip
         primitive = type(signature.__name__, (kind,), attributes)()
-        signature.__annotations__["return"] = "Tensor"  # as it is for the type checker
 
         def unary(x: ArrayLike, /) -> Tensor:
             return elementwise(primitive, x)

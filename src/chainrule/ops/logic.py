@@ -58,87 +58,87 @@ class Choice(Elementwise):
 
 
 @gate(np.equal, kind=Comparing)
-def equal(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def equal(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 == x2, entry by entry, in bool; NaN equals nothing."""
 
 
 @gate(np.not_equal, kind=Comparing)
-def not_equal(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def not_equal(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 != x2, entry by entry, in bool."""
 
 
 @gate(np.less, kind=Comparing)
-def less(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def less(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 < x2, entry by entry, in bool."""
 
 
 @gate(np.less_equal, kind=Comparing)
-def less_equal(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def less_equal(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 <= x2, entry by entry, in bool."""
 
 
 @gate(np.greater, kind=Comparing)
-def greater(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def greater(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 > x2, entry by entry, in bool."""
 
 
 @gate(np.greater_equal, kind=Comparing)
-def greater_equal(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def greater_equal(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 >= x2, entry by entry, in bool."""
 
 
 @gate(np.logical_and, kind=Logical)
-def logical_and(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def logical_and(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 and x2, entry by entry."""
 
 
 @gate(np.logical_or, kind=Logical)
-def logical_or(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def logical_or(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 or x2, entry by entry."""
 
 
 @gate(np.logical_xor, kind=Logical)
-def logical_xor(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def logical_xor(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """Either x1 or x2, entry by entry."""
 
 
 @gate(np.logical_not, kind=Logical)
-def logical_not(x: ArrayLike, /) -> Any:
+def logical_not(x: ArrayLike, /) -> Tensor:
     """not x, entry by entry."""
 
 
 @gate(np.bitwise_and, kind=Bitwise)
-def bitwise_and(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def bitwise_and(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 & x2 on integers and bools."""
 
 
 @gate(np.bitwise_or, kind=Bitwise)
-def bitwise_or(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def bitwise_or(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 | x2 on integers and bools."""
 
 
 @gate(np.bitwise_xor, kind=Bitwise)
-def bitwise_xor(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def bitwise_xor(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 ^ x2 on integers and bools."""
 
 
 @gate(np.invert, kind=Bitwise)
-def bitwise_invert(x: ArrayLike, /) -> Any:
+def bitwise_invert(x: ArrayLike, /) -> Tensor:
     """~x on integers and bools."""
 
 
 @gate(np.left_shift, kind=Bitwise, takes=INTEGERS)
-def bitwise_left_shift(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def bitwise_left_shift(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 << x2 on integers."""
 
 
 @gate(np.right_shift, kind=Bitwise, takes=INTEGERS)
-def bitwise_right_shift(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def bitwise_right_shift(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 >> x2 on integers; the sign is kept."""
 
 
 @gate(np.where, kind=Choice)
-def where(condition: ArrayLike, x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def where(condition: ArrayLike, x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1 where the condition holds, else x2. Gradients go to the branch that was taken.
 
     The other branch gets exactly 0, also where its own derivative is infinite or NaN.

@@ -6,7 +6,6 @@ Each is a statement of its forward rule in NumPy and of its derivative.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -22,22 +21,22 @@ __all__ = [
 
 
 @gate(np.exp, lambda xp, out, x: out, kind=Floating, analytic=True)
-def exp(x: ArrayLike, /) -> Any:
+def exp(x: ArrayLike, /) -> Tensor:
     """e^x; derivative e^x."""
 
 
 @gate(np.expm1, lambda xp, out, x: out + 1, kind=Floating, analytic=True)
-def expm1(x: ArrayLike, /) -> Any:
+def expm1(x: ArrayLike, /) -> Tensor:
     """e^x - 1, accurate near 0; derivative e^x."""
 
 
 @gate(np.log, lambda xp, out, x: 1 / x, kind=Floating, analytic=True)
-def log(x: ArrayLike, /) -> Any:
+def log(x: ArrayLike, /) -> Tensor:
     """The natural logarithm; derivative 1/x. log 0 = -∞, NaN below 0."""
 
 
 @gate(np.log1p, lambda xp, out, x: 1 / (x + 1), kind=Floating, analytic=True)
-def log1p(x: ArrayLike, /) -> Any:
+def log1p(x: ArrayLike, /) -> Tensor:
     """log(1 + x), accurate near 0; derivative 1/(1 + x)."""
 
 
@@ -52,37 +51,37 @@ def log10(x: ArrayLike, /) -> Tensor:
 
 
 @gate(np.sqrt, lambda xp, out, x: 0.5 / out, kind=Floating, analytic=True)
-def sqrt(x: ArrayLike, /) -> Any:
+def sqrt(x: ArrayLike, /) -> Tensor:
     """√x; derivative 1/(2√x). NaN below 0."""
 
 
 @gate(np.sin, lambda xp, out, x: xp.cos(x), kind=Floating, analytic=True)
-def sin(x: ArrayLike, /) -> Any:
+def sin(x: ArrayLike, /) -> Tensor:
     """sin x, x in radians; derivative cos x."""
 
 
 @gate(np.cos, lambda xp, out, x: -xp.sin(x), kind=Floating, analytic=True)
-def cos(x: ArrayLike, /) -> Any:
+def cos(x: ArrayLike, /) -> Tensor:
     """cos x, x in radians; derivative -sin x."""
 
 
 @gate(np.tan, lambda xp, out, x: out * out + 1, kind=Floating, analytic=True)
-def tan(x: ArrayLike, /) -> Any:
+def tan(x: ArrayLike, /) -> Tensor:
     """tan x, x in radians; derivative 1 + tan² x."""
 
 
 @gate(np.arcsin, lambda xp, out, x: 1 / xp.sqrt((1 - x) * (1 + x)), kind=Floating, name="arcsin")
-def asin(x: ArrayLike, /) -> Any:
+def asin(x: ArrayLike, /) -> Tensor:
     """arcsin x in radians; derivative 1/√(1 - x²). NaN beyond ±1."""
 
 
 @gate(np.arccos, lambda xp, out, x: -1 / xp.sqrt((1 - x) * (1 + x)), kind=Floating, name="arccos")
-def acos(x: ArrayLike, /) -> Any:
+def acos(x: ArrayLike, /) -> Tensor:
     """arccos x in radians; derivative -1/√(1 - x²). NaN beyond ±1."""
 
 
 @gate(np.arctan, lambda xp, out, x: 1 / (x * x + 1), kind=Floating, name="arctan")
-def atan(x: ArrayLike, /) -> Any:
+def atan(x: ArrayLike, /) -> Tensor:
     """arctan x in radians; derivative 1/(1 + x²)."""
 
 
@@ -92,27 +91,27 @@ def atan(x: ArrayLike, /) -> Any:
     lambda xp, out, y, x: -y / (x * x + y * y),
     kind=Floating,
 )
-def atan2(x1: ArrayLike, x2: ArrayLike, /) -> Any:
+def atan2(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """The angle of the point (x2, x1) in radians; ∂/∂x1 = x2/(x1²+x2²), ∂/∂x2 = -x1/(x1²+x2²)."""
 
 
 @gate(np.sinh, lambda xp, out, x: xp.cosh(x), kind=Floating, analytic=True)
-def sinh(x: ArrayLike, /) -> Any:
+def sinh(x: ArrayLike, /) -> Tensor:
     """sinh x; derivative cosh x."""
 
 
 @gate(np.cosh, lambda xp, out, x: xp.sinh(x), kind=Floating, analytic=True)
-def cosh(x: ArrayLike, /) -> Any:
+def cosh(x: ArrayLike, /) -> Tensor:
     """cosh x; derivative sinh x."""
 
 
 @gate(np.tanh, lambda xp, out, x: 1 - out * out, kind=Floating, analytic=True)
-def tanh(x: ArrayLike, /) -> Any:
+def tanh(x: ArrayLike, /) -> Tensor:
     """tanh x; derivative 1 - tanh² x."""
 
 
 @gate(special.sigmoid, lambda xp, out, x: out * (1 - out), kind=Floating)
-def sigmoid(x: ArrayLike, /) -> Any:
+def sigmoid(x: ArrayLike, /) -> Tensor:
     """σ(x) = 1/(1 + e^-x), without overflow; derivative σ(x)·(1 - σ(x)).
 
     >>> import chainrule as cr
@@ -122,12 +121,12 @@ def sigmoid(x: ArrayLike, /) -> Any:
 
 
 @gate(special.erf, lambda xp, out, x: xp.exp(-x * x) * (2 / math.sqrt(math.pi)), kind=Floating)
-def erf(x: ArrayLike, /) -> Any:
+def erf(x: ArrayLike, /) -> Tensor:
     """2/√π ∫₀ˣ e^(-t²) dt; derivative 2/√π·e^(-x²)."""
 
 
 @gate(
     special.erfinv, lambda xp, out, x: xp.exp(out * out) * (math.sqrt(math.pi) / 2), kind=Floating
 )
-def erfinv(x: ArrayLike, /) -> Any:
+def erfinv(x: ArrayLike, /) -> Tensor:
     """The inverse of erf on (-1, 1), ±∞ at ±1; derivative √π/2·e^(erfinv(x)²)."""

@@ -268,7 +268,7 @@ class _Events:
         if folder is None:
             raise RunError("event files for TensorBoard go into the run folder: give one (out=…)")
         try:
-            from tensorboardX import SummaryWriter  # type: ignore
+            from tensorboardX import SummaryWriter
         except ImportError as error:
             raise UnsupportedError(
                 "event files are written by tensorboardX, which is not installed: "
