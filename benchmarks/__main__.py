@@ -6,10 +6,10 @@ import argparse
 import datetime
 from pathlib import Path
 
-from benchmarks import digits, eager, startup
+from benchmarks import digits, eager, fashion, startup, text
 from benchmarks.measure import THREADS, machine
 
-ALL = {"eager": eager, "startup": startup, "digits": digits}
+ALL = {"eager": eager, "startup": startup, "digits": digits, "fashion": fashion, "text": text}
 
 
 def main() -> None:

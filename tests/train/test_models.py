@@ -87,6 +87,8 @@ BAD = {
     "layers 0": (LSTM | {"layers": 0}, "sizes are not whole numbers"),
     "a million layers": (LSTM | {"layers": 10**6}, "1000000 layers of LSTM; at most 64"),
     "hidden a list": (LSTM | {"hidden": [5]}, "sizes are not whole numbers"),
+    "all left out": (LSTM | {"dropout": 1.0}, "dropout must be from 0 to below 1, received 1.0"),
+    "dropout in words": (LSTM | {"dropout": "half"}, "dropout must be from 0 to below 1"),
     "a huge lstm": (LSTM | {"hidden": 10**6}, "numbers, more than 4,294,967,296: make its lay"),
     "a huge mlp": (MLP | {"hidden": [10**6, 10**6]}, "numbers, more than"),
 }  # fmt: skip

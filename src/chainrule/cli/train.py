@@ -22,8 +22,8 @@ OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adam
 SCHEDULES = ("constant", "linear", "cosine", "step", "warmup", "plateau")
 AUGMENTS = ("shift", "crop", "flip", "noise")
 OUT = (
-    "The run folder (runs/NAME-seed-N by default). A run that is in it is replaced; a folder with "
-    "other things is refused."
+    "The run folder (runs/NAME-seed-N by default, with --model NAME-MODEL-seed-N). A run that is in "
+    "it is replaced; a folder with other things is refused."
 )
 RESUME = "Go on with the run in this folder; its settings come from its run.json."
 CONFIG = (
@@ -112,6 +112,9 @@ def train(
     embedding: Annotated[
         int | None, _option("Of an lstm: numbers for each character (64).", MODEL)
     ] = None,
+    dropout: Annotated[
+        float | None, _option("Of an lstm: share left out between its layers (0.2).", MODEL)
+    ] = None,
     activation: Annotated[str | None, _option(", ".join(ACTIVATIONS) + ".", MODEL)] = None,
     loss: Annotated[
         str | None, _option("softmax or hinge for classes, squared for numbers.", STEPS)
@@ -162,9 +165,9 @@ train.__doc__ = EXAMPLES
 OF_RUN = ("out", "tensorboard", "quiet")
 OF_DATA = ("files", "target", "task", "ignore", "level", "length", "size", "gray", "folder")
 OF_TRAINING = (
-    "model", "hidden", "channels", "layers", "embedding", "activation", "loss", "optimizer",
-    "rate", "schedule", "penalty", "batch", "accumulate", "epochs", "patience", "clip", "average",
-    "augment", "seed",
+    "model", "hidden", "channels", "layers", "embedding", "dropout", "activation", "loss",
+    "optimizer", "rate", "schedule", "penalty", "batch", "accumulate", "epochs", "patience",
+    "clip", "average", "augment", "seed",
 )  # fmt: skip
 NAMES = ("data", *OF_DATA, *OF_TRAINING, *OF_RUN)
 
@@ -194,7 +197,8 @@ def _train(given: dict[str, Any], config: Path | None, resume: Path | None) -> N
                 "chainrule train --help"
             )
         source = describe(data, options.get("seed", 0), **about)
-        folder = folder or Path("runs") / f"{name_of(source)}-seed-{options.get('seed', 0)}"
+        name = "-".join(filter(None, (name_of(source), options.get("model"))))
+        folder = folder or Path("runs") / f"{name}-seed-{options.get('seed', 0)}"
         done = begin(source, Options(**options), out=folder, progress=progress, tensorboard=events)
     _say(done, Path(folder))
 

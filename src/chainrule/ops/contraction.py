@@ -68,7 +68,11 @@ def plan(spec: str, first: Shape, second: Shape) -> Callable[[Array, Array], Arr
         shape = tuple(measure(group) for group in (groups if batch else groups[1:]))
         turned = order != tuple(range(len(order)))
         merged = shape != tuple(sizes[letters[k]] for k in order)
+        first, middle, last = groups
         # an operand that lies the other way round is read transposed, which BLAS takes as it is
+        if turned and merged and [*first, *last, *middle] == list(letters):
+            other = (*shape[:-2], shape[-1], shape[-2])
+            return lambda x: x.reshape(other).swapaxes(-1, -2)
         if turned and merged:
             return lambda x: x.transpose(order).reshape(shape)
         if turned:

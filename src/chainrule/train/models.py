@@ -95,25 +95,30 @@ def _flat(image: Sequence[int], channels: Sequence[int]) -> int:
 
 
 class TextModel(nn.Module):
-    """Scores of the next token: Linear(LSTM(Embedding(tokens))).
+    """Scores of the next token: Linear(LSTM(Embedding(tokens))), with dropout between them.
 
     Tokens are int64 (n, time); scores (n, time, tokens).
     """
 
-    def __init__(self, tokens: int, embedding: int, hidden: int, layers: int, *, seed: int) -> None:
+    def __init__(
+        self, tokens: int, embedding: int, hidden: int, layers: int, *, dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:  # fmt: skip
         self.embedding = nn.Embedding(tokens, embedding)
         self.lstm = nn.LSTM(embedding, hidden, layers=layers)
         self.out = nn.Linear(hidden, tokens)
+        self.dropout = nn.Dropout(dropout)
         self.initialize(seed)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: Any, training: bool = False) -> Tensor:
         """The scores of each place, from a state of zeros."""
-        return self.carry(x, None)[0]
+        return self.carry(x, None, training)[0]
 
-    def carry(self, x: Any, state: Any) -> tuple[Tensor, Any]:
+    def carry(self, x: Any, state: Any, training: bool = False) -> tuple[Tensor, Any]:
         """The scores, and the state to go on with; `state` is None at the start of a text."""
-        outputs, state = self.lstm(self.embedding(x), state)
-        return self.out(outputs), state
+        inputs = self.dropout(self.embedding(x), training=training)
+        outputs, state = self.lstm(inputs, state)
+        return self.out(self.dropout(outputs, training=training)), state
 
 
 # -- descriptions -------------------------------------------------------------------------------
@@ -174,7 +179,7 @@ KINDS = {
         _count_text,
         lambda d: (),
         lambda d, seed: TextModel(
-            d["outputs"], d["embedding"], d["hidden"], d["layers"], seed=seed
+            d["outputs"], d["embedding"], d["hidden"], d["layers"], dropout=d.get("dropout", 0.0), seed=seed
         ),
         activated=False,
     ),
@@ -207,6 +212,9 @@ def check_description(description: Any) -> None:
         _check_image(description["image"], description["channels"])
     if name == "lstm" and description["layers"] > MOST_LAYERS:
         raise RunError(f"{description['layers']} layers of LSTM; at most {MOST_LAYERS}")
+    rate = description.get("dropout", 0.0)
+    if name == "lstm" and not (type(rate) in (int, float) and 0 <= rate < 1):
+        raise RunError(f"dropout must be from 0 to below 1, received {rate!r:.40}")
     if count_weights(description) > LARGEST_MODEL:
         raise RunError(
             f"the model would have {count_weights(description):,} numbers, more than "

@@ -54,6 +54,7 @@ class Options:
     channels: tuple[int, ...] | None = None
     layers: int | None = None
     embedding: int | None = None
+    dropout: float | None = None
     activation: str = "relu"
     loss: str = "auto"
     optimizer: str = "adam"
@@ -93,7 +94,7 @@ class Options:
             raise RunError(f"loss {loss!r} does not fit a {task}: use {fits}")
         chosen = defaults(model, len(data))
         left = {n: v for n, v in chosen.items() if getattr(self, n) is None}
-        for name in ("hidden", "channels", "layers", "embedding"):
+        for name in ("hidden", "channels", "layers", "embedding", "dropout"):
             if getattr(self, name) and not chosen.get(name):
                 raise RunError(f"{name} is no option of the model {model!r}")
         full = replace(self, model=model, loss=loss, **left)
@@ -114,8 +115,10 @@ class Options:
                 least = "above" if above else "at least"
                 finite = " and finite" if isinstance(value, float) else ""
                 raise RunError(f"{name} must be {least} {low:g}{finite}, received {value}")
-        if self.average is not None and not 0 <= self.average < 1:
-            raise RunError(f"average must be from 0 to below 1, received {self.average}")
+        for name in ("average", "dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise RunError(f"{name} must be from 0 to below 1, received {value}")
         for name in ("hidden", "channels"):
             sizes = getattr(self, name) or ()
             if not all(1 <= n <= LARGEST_LAYER for n in sizes):
@@ -133,7 +136,7 @@ class Options:
         if self.model == "lstm":
             found: Description = {
                 "kind": "lstm", "outputs": outputs, "embedding": self.embedding,
-                "hidden": hidden[0], "layers": self.layers,
+                "hidden": hidden[0], "layers": self.layers, "dropout": self.dropout,
             }  # fmt: skip
         elif self.model == "cnn":
             found = {
@@ -159,8 +162,8 @@ def defaults(model: str, examples: int) -> dict[str, Any]:
     found: dict[str, Any] = {"batch": 128 if many else 32}
     if model == "lstm":
         return {
-            "batch": 32, "hidden": (256,), "layers": 1, "embedding": 64, "rate": 3e-3,
-            "epochs": 10, "clip": 1.0,
+            "batch": 32, "hidden": (256,), "layers": 1, "embedding": 64, "dropout": 0.2,
+            "rate": 4e-3, "epochs": 10, "clip": 1.0,
         }  # fmt: skip
     if model == "cnn":
         epochs = 5 if many else 20
