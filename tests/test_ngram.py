@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import benchmarks.text
 import chainrule as cr
+import chainrule.train.text
 from benchmarks.text import NGram, carried_nats, contents, ngram_nats, run, windows
 from chainrule.errors import DataError
 from chainrule.train.models import TextModel
@@ -120,14 +121,15 @@ def test_the_text_has_each_file_once(tmp_path):
         contents(tmp_path / "folder")
 
 
-def test_a_carried_state_reads_the_text_as_one():
+def test_a_carried_state_reads_the_text_as_one(monkeypatch):
     """The pieces it is read in do not matter; a state forgotten between them would."""
     model = TextModel(5, 3, 4, 2, seed=0)
     text = np.random.default_rng(0).integers(0, 5, 40)
     scores = np.asarray(model(text[None, :-1]))[0]
     expected = float(cr.nn.softmax_cross_entropy(scores, text[1:]))
     for length in (1, 7, 39, 256):
-        assert carried_nats(model, text, length) == pytest.approx(expected, rel=1e-5)
+        monkeypatch.setattr(chainrule.train.text, "CHUNK", length)
+        assert carried_nats(model, text)[0] == pytest.approx(expected, rel=1e-5)
     pieces = [np.asarray(model(text[None, k : k + 3]))[0] for k in range(0, 39, 3)]
     forgetful = float(cr.nn.softmax_cross_entropy(np.concatenate(pieces), text[1:]))
     assert abs(forgetful - expected) > 1e-3
@@ -143,7 +145,8 @@ def test_the_table_has_both_models(tmp_path, monkeypatch):
     lines = run(files, Options(hidden=(4,), embedding=3, epochs=1))
     size = sum(path.stat().st_size for path in files)
     assert lines[0].startswith(f"2 texts, {size:,} bytes, ")
-    found = {line.split("|")[1].strip(): float(line.split("|")[2]) for line in lines[4:]}
+    found = {line.split("|")[1].strip(): float(line.split("|")[2]) for line in lines[4:11]}
     assert list(found) == ["LSTM", *(f"{n}-gram" for n in range(1, 7))]
     assert 0 < found["4-gram"] < found["1-gram"] < math.log(40)
     assert 0 < found["LSTM"] < 2 * math.log(40)
+    assert len("\n".join(lines[15:-1])) >= 300
