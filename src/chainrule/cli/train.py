@@ -108,12 +108,12 @@ def train(
     channels: Annotated[
         str | None, _option("Of a cnn: channels of its convolutions (16,32).", MODEL)
     ] = None,
-    layers: Annotated[int | None, _option("Of an lstm: how many on another (1).", MODEL)] = None,
+    layers: Annotated[int | None, _option("Of an lstm: how many on another (2).", MODEL)] = None,
     embedding: Annotated[
         int | None, _option("Of an lstm: numbers for each character (64).", MODEL)
     ] = None,
     dropout: Annotated[
-        float | None, _option("Of an lstm: share left out between its layers (0.2).", MODEL)
+        float | None, _option("Of an lstm: share left out around it (0.4).", MODEL)
     ] = None,
     activation: Annotated[str | None, _option(", ".join(ACTIVATIONS) + ".", MODEL)] = None,
     loss: Annotated[

@@ -162,8 +162,8 @@ def defaults(model: str, examples: int) -> dict[str, Any]:
     found: dict[str, Any] = {"batch": 128 if many else 32}
     if model == "lstm":
         return {
-            "batch": 32, "hidden": (256,), "layers": 1, "embedding": 64, "dropout": 0.2,
-            "rate": 4e-3, "epochs": 10, "clip": 1.0,
+            "batch": 32, "hidden": (256,), "layers": 2, "embedding": 64, "dropout": 0.4,
+            "rate": 4e-3, "epochs": 15, "clip": 1.0,
         }  # fmt: skip
     if model == "cnn":
         epochs = 5 if many else 20
