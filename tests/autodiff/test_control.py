@@ -211,6 +211,63 @@ def test_a_gradient_to_a_variable_before_its_assignment_is_refused_in_a_traced_l
         trace(by_backward, [ArrayType((2,), np.dtype("float64"))])
 
 
+def test_a_variable_that_the_body_returns_is_its_value_in_that_step():
+    for body, expected in (
+        (lambda v: lambda c, _: (v.assign(v + 1) or c, v), [1, 2, 3]),
+        (lambda v: lambda c, _: (v.assign(v + 1) or v, c), [0, 1, 2]),
+    ):
+        v = cr.tensor(0.0)
+        assert cr.scan(body(v), 0.0, length=3)[1].tolist() == expected
+
+        def run(x, body=body):
+            v = cr.tensor(0.0)
+            return cr.scan(body(v), 0.0 * x, length=3)[1]
+
+        assert traced(run, np.float32(1))[0].tolist() == expected
+
+
+def test_constant_carries_and_results():
+    def f(w):
+        last, ys = cr.scan(lambda c, x: (np.zeros(2), (c * w, np.ones(3))), w, length=3)
+        return ys[0].sum() + last.sum() + ys[1].sum()
+
+    w = np.ones(2)
+    np.testing.assert_allclose(both(cr.grad(f), w), [2, 2])
+    np.testing.assert_allclose(cr.vmap(cr.grad(f))(np.ones((2, 2))), [[2, 2], [2, 2]])
+
+
+def test_jacobians_of_loops_inside_vmap_and_traces():
+    def f(w):
+        return cr.scan(lambda c, _: (c * w, None), w, length=2)[0]
+
+    w = RNG.normal(size=(3, 2))
+    for kind in (cr.jacobian, lambda f: cr.hessian(lambda w: f(w).sum())):
+        rows = cr.vmap(lambda w, kind=kind: kind(f)(w).todense())(w)
+        for row, one in zip(rows, w, strict=True):
+            np.testing.assert_allclose(row, kind(f)(one).todense(), rtol=1e-12)
+    both(lambda w: cr.jacobian(f)(w).todense(), w[0])
+
+
+@pytest.mark.parametrize("gate", ["remat", "cond", "scan"])
+def test_integer_results_have_no_tangent(gate):
+    def inside(x):
+        return cr.floor(x).astype(cr.int64), x * 2
+
+    def f(x):
+        if gate == "remat":
+            i, y = cr.remat(inside)(x)
+        elif gate == "cond":
+            i, y = cr.cond(x.sum() > -99, inside, inside, x)
+        else:
+            _, (i, y) = cr.scan(lambda c, row: (c, inside(row)), 0.0, x)
+        return (y * (i * 2)).sum()
+
+    x = np.ones((2, 2)) * 1.5
+    moved = cr.vmap(lambda x: cr.jvp(f, (x,), (np.ones(2),))[1])(x)
+    np.testing.assert_allclose(moved, [8, 8])
+    np.testing.assert_allclose(cr.vmap(cr.grad(f))(x), np.full((2, 2), 4.0))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

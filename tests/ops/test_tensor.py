@@ -255,6 +255,55 @@ def test_shapes_that_do_not_broadcast_are_named():
 # -- Python's protocols ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "unchanged",
+    [
+        cr.positive, cr.real, cr.conj, cr.clip,
+        lambda v: cr.sum(v, axis=()), lambda v: cr.max(v, axis=()), lambda v: cr.min(v, axis=()),
+        lambda v: cr.mean(v, axis=()), lambda v: cr.prod(v, axis=()),
+        lambda v: cr.flip(v, axis=()), lambda v: cr.roll(v, 0), lambda v: cr.reshape(v, (2,)),
+        lambda v: cr.squeeze(v, axis=()), lambda v: cr.permute_dims(v, (0,)),
+        lambda v: cr.moveaxis(v, 0, 0), lambda v: cr.broadcast_to(v, (2,)),
+        lambda v: cr.concat([v]), lambda v: cr.tile(v, (1,)), lambda v: cr.diff(v, n=0),
+        lambda v: cr.astype(v, v.dtype), lambda v: cr.pad(v, 0), lambda v: v[...],
+        lambda v: cr.cond(True, lambda: v, lambda: v), lambda v: cr.remat(lambda: v)(),
+        lambda v: cr.vmap(lambda x: v, out_axes=None)(np.ones(3)),
+        lambda v: cr.vjp(lambda x: v, np.ones(3))[0],
+        lambda v: cr.jvp(lambda x: v, (1.0,), (1.0,))[0],
+        lambda v: cr.scan(lambda c, x: (c, x), v, length=1)[0],
+        lambda v: cr.scan(lambda c, x: (c, x), v, length=0)[0],
+    ],
+)  # fmt: skip
+def test_what_changes_nothing_gives_the_value_of_now(unchanged):
+    v = cr.tensor([1.0, 2.0])
+    result = unchanged(v)
+    v.assign([5.0, 6.0])
+    assert result.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("x", [np.array("a"), np.ones(2, complex), np.array([object()]),
+                               np.array(["2020-01-01"], "datetime64[D]"),
+                               np.ones(2, np.float16)], ids=lambda x: str(x.dtype))  # fmt: skip
+@pytest.mark.parametrize("function", [cr.exp, lambda x: cr.add(x, 1), lambda x: cr.less(x, 1),
+                                      lambda x: cr.equal(x, x)])  # fmt: skip
+def test_arrays_of_other_dtypes_are_refused_in_words(function, x):
+    with pytest.raises((DTypeError, UnsupportedError), match="dtype|cannot make an array"):
+        function(x)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: cr.asarray([300], dtype=cr.uint8), lambda: cr.asarray(-1, dtype=cr.uint16),
+    lambda: cr.add(np.ones(2, np.uint8), -1),
+])  # fmt: skip
+def test_whole_numbers_that_do_not_fit_are_refused(call):
+    with pytest.raises(DTypeError, match="do not fit|out of bounds"):
+        call()
+
+
+def test_imaginary_parts_are_zero():
+    assert cr.imag(cr.asarray([np.inf, np.nan, -1.0])).tolist() == [0, 0, 0]
+
+
 def test_numbers_of_one_entry():
     for x in (cr.asarray(2.5), cr.asarray([2.5]), cr.tensor([[2.5]])):
         assert float(x) == 2.5

@@ -16,7 +16,7 @@ from ..core.graph import Graph
 from ..core.node import Node
 from ..core.types import ArrayType, normalize_axis
 from ..errors import AxisError, ShapeError
-from ..ops.dispatch import broadcast_to, to_tensor
+from ..ops.dispatch import broadcast_to, itself, to_tensor
 from ..ops.shaping import moveaxis
 from ..ops.tensor import Tensor
 from ..ops.tracing import trace
@@ -108,7 +108,7 @@ def _place(output: Any, n: int, out_axes: int | None) -> Tensor:
     if out_axes is None:
         if pair.batched:
             raise AxisError("out_axes=None for a result that differs between the examples")
-        return x
+        return itself(x)
     x = full(pair, n)
     return moveaxis(x, 0, normalize_axis(out_axes, x.ndim, "out_axes"))
 

@@ -21,6 +21,7 @@ from ..core.node import Node, topological
 from ..core.primitive import ITEM, LINK, Params
 from ..core.types import FLOATS, TupleType
 from ..errors import DTypeError, GradientError, ShapeError, TraceError
+from ..ops.control import now
 from ..ops.dispatch import bind, to_tensor
 from ..ops.tensor import ArrayLike, Parameter, Tensor, as_array, constant, leaked, variable_value
 from .containers import flatten, select, unflatten
@@ -297,8 +298,9 @@ def push_forward(
         inputs = node.inputs
         if primitive is ITEM:
             parts = table.get(inputs[0])
-            if parts is not None and parts[node.params["index"]] is not None:  # type: ignore[index]
-                table[node] = parts[node.params["index"]]  # type: ignore[index]
+            tangent = None if parts is None else parts[node.params["index"]]  # type: ignore[index]
+            if tangent is not None and node.type.dtype.char in FLOATS:
+                table[node] = tangent
             continue
         tangents = [table.get(x) if x.__class__ is Node else None for x in inputs]
         if all(t is None for t in tangents):
@@ -366,7 +368,7 @@ def _detached(line: Linearized) -> Any:
 def _detach(line: Linearized, tree: Any) -> Any:
     """Tensors without their dependence on the fresh ones, if they depend on nothing else."""
     if line.differentiable:
-        return tree
+        return now(tree)
     return optree.tree_map(
         lambda x: x.detach() if isinstance(x, Tensor) else x, tree, namespace="chainrule"
     )

@@ -15,7 +15,7 @@ from ..core import bare
 from ..core.local import IDENTITY, NEGATE, ZERO, Local, Mask
 from ..core.primitive import Floating, Numeric, Params
 from ..core.types import FLOATS, float64
-from .dispatch import gate, itself, operand
+from .dispatch import gate, itself, operand, to_tensor
 from .tensor import ArrayLike, Tensor
 
 __all__ = [
@@ -69,7 +69,7 @@ def negative(x: ArrayLike, /) -> Tensor:
 
 def positive(x: ArrayLike, /) -> Tensor:
     """+x: the same value."""
-    return itself(x) if isinstance(x, Tensor) else add(x, 0)
+    return itself(to_tensor(x))
 
 
 @gate(
@@ -109,7 +109,8 @@ def conj(x: ArrayLike, /) -> Tensor:
 
 def imag(x: ArrayLike, /) -> Tensor:
     """The imaginary part of x: 0 everywhere."""
-    return multiply(x, 0)
+    x = to_tensor(x)
+    return scale_gradient(x, np.zeros((), x.dtype))  # 0 also where x is infinite or NaN
 
 
 def reciprocal(x: ArrayLike, /) -> Tensor:

@@ -21,7 +21,7 @@ from ..core.node import Node
 from ..core.primitive import Array, Params, Primitive
 from ..core.types import FLOATS, ArrayType, TupleType
 from ..errors import DTypeError, ShapeError
-from .dispatch import bind, to_tensor
+from .dispatch import bind, itself, to_tensor
 from .logic import where
 from .loop import SCAN, Loop
 from .shaping import reshape, stack, unstack
@@ -92,7 +92,7 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, *,
     (asarray(6.), asarray([0., 1., 3.]))
     """
     carry, carry_structure = flatten(init)
-    carry = [to_tensor(c) for c in carry]
+    carry = [itself(to_tensor(c)) for c in carry]
     arrays, xs_structure = flatten(xs)
     arrays = [to_tensor(x) for x in arrays]
     steps = _length(arrays, length)
@@ -107,25 +107,27 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, *,
                 f"the function of scan returns a pair (carry, y), received {result!r:.80}"
             )
         new, structure = flatten(result[0])
-        new = [to_tensor(c) for c in new]
+        new = [itself(to_tensor(c)) for c in new]  # of a variable its value in this step
         _check_carry(types, carry_structure, [c.type for c in new], structure)
-        return new, result[1]
+        leaves, structure = flatten(result[1])
+        return new, unflatten(structure, [itself(to_tensor(y)) for y in leaves])
 
     if CONTEXT.get().trace is not None:
-        carry, results = _traced(step, carry, arrays, steps, reverse)
-        return unflatten(carry_structure, carry), results
+        carry, ys = _traced(step, carry, arrays, steps, reverse)
+        return unflatten(carry_structure, carry), ys
     if not steps:  # f does not run: what it would give is found from the types
         inner = [ArrayType(x.shape[1:], x.dtype) for x in arrays]
         body = close(step, types + inner)
         outputs = body.graph.outputs[len(carry) : len(body.graph.outputs) - len(body.assigned)]
         empty = [np.empty((0, *np.shape(y)), y.type.dtype if isinstance(y, Node) else y.dtype)
                  for y in outputs]  # fmt: skip
-        return init, unflatten(body.structure, [*carry, *map(to_tensor, empty)])[1]
+        last, ys = unflatten(body.structure, [*carry, *map(to_tensor, empty)])
+        return unflatten(carry_structure, last), ys
     rows = list(zip(*(unstack(x) for x in arrays), strict=True)) or [()] * steps
-    ys: list[Any] = [None] * steps
+    rows_of_y: list[Any] = [None] * steps
     for t in reversed(range(steps)) if reverse else range(steps):
-        carry, ys[t] = step(*carry, *rows[t])
-    leaves, structure = zip(*(flatten(y) for y in ys), strict=True)
+        carry, rows_of_y[t] = step(*carry, *rows[t])
+    leaves, structure = zip(*map(flatten, rows_of_y), strict=True)
     if any(s != structure[0] for s in structure):
         raise ShapeError(
             f"y must be alike in every step, received {structure[0]} and "
@@ -254,7 +256,7 @@ def cond(predicate: ArrayLike, true: Callable[..., Any], false: Callable[..., An
             "by entry"
         )
     if CONTEXT.get().trace is None:
-        return (true if condition.item() else false)(*operands)
+        return now((true if condition.item() else false)(*operands))
     leaves, structure = flatten(operands)
     tensors = [to_tensor(x) for x in leaves]
     types = [x.type for x in tensors]
@@ -274,6 +276,13 @@ def cond(predicate: ArrayLike, true: Callable[..., Any], false: Callable[..., An
     for variable, value in zip(written, out[count:], strict=True):
         variable.assign(value)
     return unflatten(first.structure, out[:count])
+
+
+def now(tree: Any) -> Any:
+    """A result with the present values in place of variables, which may be assigned later."""
+    return optree.tree_map(
+        lambda x: itself(x) if isinstance(x, Tensor) else x, tree, namespace="chainrule"
+    )
 
 
 def _check_branches(first: Body, second: Body) -> None:

@@ -124,7 +124,9 @@ BROADCAST.dual, SUM.dual = SUM, BROADCAST
 
 def operand(x: ArrayLike) -> Any:
     """A Tensor, an array, or a Python number: what gates take."""
-    return x if isinstance(x, ndarray) or x.__class__ in NUMBERS else to_tensor(x)
+    if isinstance(x, ndarray):
+        return as_array(x)
+    return x if x.__class__ in NUMBERS else to_tensor(x)
 
 
 def to_tensor(x: ArrayLike) -> Tensor:
@@ -241,6 +243,8 @@ def elementwise(primitive: Elementwise, *operands: ArrayLike) -> Tensor:
     except TypeError:
         unify(primitive, operands)  # says it in words, if it is a dtype that the gate does not take
         raise
+    except OverflowError as error:
+        raise DTypeError(f"{primitive.name}: {error}; cast the array first") from None
     if out.__class__ is not ndarray:
         out = np.asarray(out)
     result = new_tensor(Tensor)
@@ -403,6 +407,8 @@ def asarray(
             target = float32
         elif target.kind == "u":  # NumPy reads whole numbers from 2**63 on beside small as floats
             array = np.asarray(obj, target)
+    if not is_typed(obj) and target is not None and {target.kind, array.dtype.kind} <= {"i", "u"}:
+        _check_range(array, target)
     if target is not None and target != array.dtype:
         if copy is False:
             raise ValueError("this change of dtype needs a copy, and copy=False")
@@ -410,6 +416,16 @@ def asarray(
     elif copy:
         array = array.copy()
     return constant(array)
+
+
+def _check_range(array: Array, dtype: np.dtype[Any]) -> None:
+    """Refuse whole numbers that a dtype does not have: they would wrap around."""
+    limits = np.iinfo(dtype)
+    if array.size and not limits.min <= array.min() <= array.max() <= limits.max:
+        raise DTypeError(
+            f"{array.min()} to {array.max()} do not fit into {dtype}, which goes from {limits.min} "
+            f"to {limits.max}"
+        )
 
 
 def _holds_dependent(obj: Sequence[Any]) -> bool:

@@ -109,7 +109,8 @@ class Loop:
                     active.add(node)
             found = [
                 k for k, (leaf, new) in enumerate(zip(self.state, self.graph.outputs, strict=False))
-                if leaf.type.dtype.char in FLOATS and (leaf in active or new in active)
+                if leaf.type.dtype.char in FLOATS
+                and (leaf in active or (isinstance(new, Node) and new in active))
             ]  # fmt: skip
             if found == moving:
                 return active, moving
@@ -337,7 +338,7 @@ SCAN = Scan()
 def after_loop(loop: Loop, roots: Sequence[Node]) -> tuple[dict[Node, Any], list[Node]]:
     """Captured arrays whose gradient is made after the loop, with their uses; and the others."""
     later: dict[Node, list[tuple[Node, int]]] = {
-        n: [] for n in loop.captured if n in roots and n not in loop.graph.outputs
+        n: [] for n in loop.captured if n in roots and not any(n is o for o in loop.graph.outputs)
     }
     for node in loop.graph.nodes:
         for i, x in enumerate(node.inputs):

@@ -14,7 +14,7 @@ from ..core.local import Diagonal, Linear, Local, Product
 from ..core.primitive import Array, LinearGate, Params, Reducing
 from ..core.types import FLOATS, ArrayType, Shape, float64, int64, normalize_axes, normalize_axis
 from ..errors import ShapeError
-from .dispatch import SUM, astype, bind, stop_gradient, to_tensor
+from .dispatch import SUM, astype, bind, itself, stop_gradient, to_tensor
 from .logic import equal, isinf, not_equal, where
 from .shaping import concat, flip, moveaxis, pad, reshape, slice_along
 from .tensor import ArrayLike, Tensor, constant
@@ -66,7 +66,7 @@ def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool
     """
     terms = _summable(x, dtype)
     map = _sum_map(terms.shape, tuple(axis) if isinstance(axis, list) else axis, keepdims)
-    return bind(SUM, (terms,), {"map": map}) if map.summed else terms
+    return bind(SUM, (terms,), {"map": map}) if map.summed else itself(terms)
 
 
 def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -164,7 +164,7 @@ def _extreme(primitive: Extreme, x: ArrayLike, axis: Axis, keepdims: bool) -> Te
     axes = normalize_axes(axis, x.ndim)
     if 0 in x.shape and 0 not in _without(x.shape, axes):
         raise ShapeError(f"{primitive.name} of no entries: shape {x.shape}, axis {axis}")
-    result = bind(primitive, (x,), {"axes": axes}) if axes else x
+    result = bind(primitive, (x,), {"axes": axes}) if axes else itself(x)
     return reshape(result, _ones(x.shape, axes)) if keepdims else result
 
 
@@ -363,7 +363,7 @@ def diff(x: ArrayLike, /, *, axis: int = -1, n: int = 1, prepend: ArrayLike | No
     x = concat(parts, axis=axis) if len(parts) > 1 else x
     for _ in range(n):
         x = slice_along(x, axis, 1, None) - slice_along(x, axis, 0, -1)
-    return to_tensor(x)
+    return itself(to_tensor(x))
 
 
 def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:

@@ -253,7 +253,7 @@ def flip(x: ArrayLike, /, *, axis: int | tuple[int, ...] | None = None) -> Tenso
     x = to_tensor(x)
     axes = normalize_axes(axis, x.ndim)
     if 0 in x.shape or not axes:
-        return to_tensor(x)
+        return itself(x)
     return _linear(FLIP, x, indexmap.flip_map(x.shape, axes))
 
 

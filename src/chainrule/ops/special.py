@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .arithmetic import abs, maximum
-from .dispatch import floats, stop_gradient, to_tensor
+from .dispatch import floats, itself, stop_gradient, to_tensor
 from .logic import equal, isinf, logical_and, logical_or, where
 from .tensor import ArrayLike, Tensor
 from .transcendental import exp, log, log1p, sqrt
@@ -71,7 +71,7 @@ def clip(x: ArrayLike, /, min: ArrayLike | None = None, max: ArrayLike | None = 
         y = where(y < min, min, y)
     if max is not None:
         y = where(y > max, max, y)
-    return y
+    return itself(y)
 
 
 def softplus(x: ArrayLike, /) -> Tensor:

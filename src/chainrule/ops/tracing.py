@@ -49,7 +49,7 @@ class Trace:
         node = x._node
         if node is None:
             return x._value
-        if node in self.own:
+        if node in self.own or (node.primitive is ITEM and node.inputs[0] in self.own):
             return node
         key = x if x.is_variable and x._value is not None else node
         if key not in self.captured:
