@@ -45,6 +45,8 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     target = Path()
     try:
         for target, content in contents.items():
+            if not target.name:
+                raise RunError(f"cannot write {target}: it is a folder, give the name of a file")
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
             ready[target] = temporary

@@ -110,7 +110,7 @@ X = np.zeros((2, 4, 5), np.float32)
         (lambda: augment.crop(1.5), X, "pixels must be a whole number ≥ 0, got 1.5"),
         (lambda: augment.noise(-0.1), X, "a standard deviation ≥ 0, got -0.1"),
         (lambda: augment.noise(float("nan")), X, "a standard deviation ≥ 0, got nan"),
-        (lambda: augment.crop(4), X, r"crop\(4\) mirrors 4 pixels, but pictures are 4×5"),
+        (lambda: augment.crop(4), X, r"crop\(4\) by 4 pixels, but pictures are 4×5"),
         (lambda: augment.flip(), X[0], r"wants pictures .* got shape \(4, 5\); .* shape=\(h, w\)"),
         (lambda: augment.shift(1), X[..., None, None], "augmentation wants pictures"),
         (

@@ -108,19 +108,24 @@ def test_options_come_back_from_plain_data():
     [
         ({"epoch": 1}, "f: unknown option 'epoch'; nearest: 'epochs'"),
         ({"Learning-Rate": 1}, "f: unknown option 'Learning-Rate'"),
-        ({"hidden": 3}, "hidden must be a list of whole numbers, received 3"),
+        ({"hidden": "3"}, "hidden must be a list of whole numbers, received '3'"),
         ({"hidden": [3.5]}, "hidden must be a list of whole numbers"),
         ({"epochs": True}, "epochs must be a whole number, received True"),
         ({"epochs": 1.0}, "epochs must be a whole number, received 1.0"),
         ({"seed": None}, "seed must be a whole number, received None"),
         ({"rate": "fast"}, "rate must be a number, received 'fast'"),
         ({"activation": 1}, "activation must be a text, received 1"),
-        ({"augment": "flip"}, "augment must be a list of texts, received 'flip'"),
+        ({"augment": 1}, "augment must be a list of texts, received 1"),
     ],
 )
 def test_options_of_other_names_and_types(settings, words):
     with pytest.raises(RunError, match=words):
         from_plain(settings, "f")
+
+
+def test_one_entry_of_a_list_needs_no_brackets():
+    short = {"hidden": 128, "augment": "flip"}
+    assert from_plain(short, "f") == from_plain({"hidden": [128], "augment": ["flip"]}, "f")
 
 
 def test_flags_are_true_or_false():

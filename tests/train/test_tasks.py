@@ -335,7 +335,11 @@ def test_a_damaged_unfinished_run_is_refused_with_words(stopped, damage, words):
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(stopped, tmp_path):
-    (stopped / "checkpoint.safetensors").unlink()
+    for name in ("checkpoint.safetensors", "metrics.csv"):
+        (stopped / name).unlink(missing_ok=True)
+    settings = json.loads((stopped / "run.json").read_text())
+    settings["result"] = {"state": "running"}
+    (stopped / "run.json").write_text(json.dumps(settings))
     with pytest.raises(RunError, match="has no model.safetensors"):
         load_run(stopped)
     resume(stopped, progress=False)

@@ -8,7 +8,7 @@ from rich.console import Console
 from ..errors import ChainruleError
 from . import evaluate, explain, predict, runs, sample, train
 
-STOPPED = 130
+STOPPED, READER_GONE = 130, 141
 
 app = typer.Typer(
     name="chainrule",
@@ -59,14 +59,14 @@ def _status(arguments: list[str] | None) -> tuple[int, str]:
     try:
         status = app(arguments, prog_name="chainrule", standalone_mode=False)
         return (status if isinstance(status, int) else 0), ""
-    except SystemExit as end:  # the reader of our output is gone
-        return (end.code if isinstance(end.code, int) else 1), ""
+    except SystemExit:  # the reader of our output is gone
+        return READER_GONE, ""
     except (KeyboardInterrupt, typer.Abort):
         return STOPPED, ""
     except MemoryError as error:
         return 1, f"error: not enough memory: {error or 'use smaller layers or less data'}"
     except OSError as error:
-        return 1, f"error: {error.strerror or error}: {error.filename or 'a file'}"
+        return 1, f"error: {error.strerror or error}: {error.filename or 'the output'}"
     except ChainruleError as error:
         return 1, f"error: {error}"
     except Exception as error:

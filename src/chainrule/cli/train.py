@@ -22,8 +22,8 @@ OPTIMIZERS = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adam
 SCHEDULES = ("constant", "linear", "cosine", "step", "warmup", "plateau")
 AUGMENTS = ("shift", "crop", "flip", "noise")
 OUT = (
-    "The run folder (runs/NAME-seed-N by default, with --model NAME-MODEL-seed-N). A run that is in "
-    "it is replaced; a folder with other things is refused."
+    "The run folder (by default runs/NAME-seed-N, with --model runs/NAME-MODEL-seed-N). A run that "
+    "is in it is replaced; a folder with other things is refused."
 )
 RESUME = "Go on with the run in this folder; its settings come from its run.json."
 CONFIG = (
@@ -199,6 +199,8 @@ def _train(given: dict[str, Any], config: Path | None, resume: Path | None) -> N
         source = describe(data, options.get("seed", 0), **about)
         name = "-".join(filter(None, (name_of(source), options.get("model"))))
         folder = folder or Path("runs") / f"{name}-seed-{options.get('seed', 0)}"
+        if progress and (Path(folder) / "run.json").exists():
+            typer.echo(f"replaces the earlier run in {folder} once a step is taken")
         done = begin(source, Options(**options), out=folder, progress=progress, tensorboard=events)
     _say(done, Path(folder))
 

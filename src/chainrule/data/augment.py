@@ -93,8 +93,9 @@ def _moved(pixels: int, padding: dict[str, Any], shape: Shape) -> Augment:
 
     def apply(x: Pictures, rng: np.random.Generator) -> Pictures:
         n, h, w = x.shape[:3]
-        if padding["mode"] == "reflect" and reach >= min(h, w):
-            raise DataError(f"crop({reach}) mirrors {reach} pixels, but pictures are {h}×{w}")
+        if reach >= min(h, w):
+            name = "crop" if padding["mode"] == "reflect" else "shift"
+            raise DataError(f"{name}({reach}) by {reach} pixels, but pictures are {h}×{w}")
         widths = [(0, 0), (reach, reach), (reach, reach)] + [(0, 0)] * (x.ndim - 3)
         padded = np.pad(x, widths, **padding)
         at = rng.integers(2 * reach + 1, size=(2, n, 1))

@@ -15,6 +15,8 @@ from .files import MAX_RATIO, file_size, readable
 
 # Those whose decoders run no other program, as that of EPS would.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
+LARGEST_SIDE = 10_000
+"""Pixels that a picture may be resized to on a side."""
 
 
 def image_folder(
@@ -74,8 +76,11 @@ def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
     pair = size if isinstance(size, tuple) else (size, size)
-    if len(pair) != 2 or min(whole("size", each) for each in pair) < 1:
-        raise DataError(f"size must be a number of pixels or (height, width), got {size!r}")
+    if len(pair) != 2 or not all(1 <= whole("size", each) <= LARGEST_SIDE for each in pair):
+        raise DataError(
+            f"size must be a number of pixels, or (height, width), from 1 to {LARGEST_SIDE:,}, "
+            f"got {size!r}"
+        )
     return pair
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,11 +94,18 @@ def _origin(node: Node) -> Nonfinite:
         value = next(v for v in value if not _finite(v))
     came = [x for x in given if not _finite(x)]
     if came:
-        return _record(f"constant into {node.name}", came[0], module=module, line=node.line)
+        return _record(f"constant into {node.name}", came[0], module=module, line=_line(node))
     index = _first(value)
     if isinstance(node.primitive, Elementwise):
         given = [np.broadcast_to(np.asarray(x), np.shape(value))[index] for x in given]
-    return _record(node.name, value, inputs=tuple(given), module=module, line=node.line)
+    return _record(node.name, value, inputs=tuple(given), module=module, line=_line(node))
+
+
+def _line(node: Node) -> str:
+    """The line of the user's program; none where the program is a command, as `chainrule train`."""
+    line = node.line
+    installed = {"site-packages", "dist-packages"} & set(Path(line).parts)
+    return "" if installed else line
 
 
 def _record(gate: str, value: Any, **more: Any) -> Nonfinite:

@@ -145,8 +145,9 @@ def _run(
 
     def save(every: float = 0.0) -> None:
         nonlocal saved
-        if keep is not None and time.perf_counter() - saved >= every:
-            keep(task.checkpoint())
+        if keep is None or time.perf_counter() - saved < every:
+            return
+        if keep(task.checkpoint()) is not False:  # it may decline, and is asked again
             saved = time.perf_counter()
 
     examples = len(task.train)

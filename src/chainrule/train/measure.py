@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,17 @@ def default_loss(data: Dataset) -> Loss:
     """Softmax cross-entropy for classes and tokens, mean squared error for numbers."""
     found: Loss = nn.mean_squared_error if data.task == "regression" else nn.softmax_cross_entropy
     return found
+
+
+def takes_training(model: Any) -> bool:
+    """Whether a model is called with `training=`: Modules are, others that have the argument."""
+    if isinstance(model, nn.Module) and type(model).__call__ is nn.Module.__call__:
+        return True
+    try:
+        parameters = inspect.signature(model).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def like_targets(outputs: Tensor, targets: Any) -> Tensor:

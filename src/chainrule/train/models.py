@@ -179,7 +179,8 @@ KINDS = {
         _count_text,
         lambda d: (),
         lambda d, seed: TextModel(
-            d["outputs"], d["embedding"], d["hidden"], d["layers"], dropout=d.get("dropout", 0.0), seed=seed
+            d["outputs"], d["embedding"], d["hidden"], d["layers"],
+            dropout=d.get("dropout", 0.0), seed=seed,
         ),
         activated=False,
     ),

@@ -131,7 +131,8 @@ class Options:
 
     def describe(self, data: Dataset) -> Description:
         """The description of the model for the data, of options that `for_data` gave."""
-        outputs = len(data.classes) if data.classes else 1
+        several = data.task == "regression" and data.targets.ndim > 1
+        outputs = len(data.classes) if data.classes else data.targets.shape[1] if several else 1
         hidden = list(self.hidden or ())
         if self.model == "lstm":
             found: Description = {
@@ -185,17 +186,21 @@ def make_augment(names: tuple[str, ...], data: Dataset) -> Any:
         if name == "flip" and not given:
             found.append(augment.flip(shape=shape))
             continue
+        pixels = 0
         try:
             if name == "noise":
                 found.append(augment.noise(float(given or 0.05)))
             else:
                 move = {"shift": augment.shift, "crop": augment.crop}[name]
-                found.append(move(int(given or max(1, min(height, width) // 14)), shape=shape))
+                pixels = int(given or max(1, min(height, width) // 14))
+                found.append(move(pixels, shape=shape))
         except (ValueError, KeyError):
             raise RunError(
                 f"augment takes shift, crop, flip and noise, with a number of pixels or a "
                 f"deviation as in shift:2 or noise:0.1; received {text!r}"
             ) from None
+        if pixels >= min(height, width):
+            raise RunError(f"augment {text!r}: the pictures are only {height}×{width}")
     return augment.compose(*found) if found else None
 
 
@@ -226,6 +231,8 @@ def checked(settings: dict[str, Any], kinds: dict[str, Any], where: str) -> dict
         wanted = kinds[name]
         if isinstance(value, list):
             value = tuple(value)
+        elif _fits((value,), wanted):  # one entry of a list, as on the command line
+            value = (value,)
         if type(value) is int and not _fits(value, wanted) and _fits(0.0, wanted):
             value = float(value)
         if not _fits(value, wanted):

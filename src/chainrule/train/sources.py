@@ -178,7 +178,8 @@ def _kind_of(data: str, about: Source) -> str:
         return "npz"
     if about.get("target") is None:
         raise RunError(
-            f"name the column to predict: chainrule train {data} --target COLUMN"
+            f"name the column to predict: chainrule train {data} --target COLUMN (or, for a "
+            f"model of a text: chainrule train text {data})"
             if path.exists()
             else f"no data named {data!r}: use digits, fashion-mnist, mnist, text FILE, a folder "
             "of pictures, an .npz file, or a table (.csv, .parquet) with --target COLUMN"

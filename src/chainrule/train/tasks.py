@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.context import no_grad
 from ..data import TextPart, batches, read_table
-from ..errors import GradientError, RunError, UnsupportedError
+from ..errors import DataError, GradientError, RunError, UnsupportedError
 from ..files import AnyPath, write_files
 from .checkpoint import Checkpoint
 from .loop import History, fit
@@ -34,6 +34,7 @@ from .run import (
     load_progress,
     load_settings,
 )
+from .runs import state_of
 from .sources import LOCATIONS, Parts, Source, describe, load
 from .text import nats
 
@@ -77,6 +78,8 @@ def train(
     An earlier run in the folder is replaced once training has begun; other folders are refused.
     """
     folder = None if out is None else check_folder(out)
+    if folder is not None and (folder / SETTINGS).exists():
+        _check_idle(folder)
     parts = load(source)
     options = (options or Options()).for_data(parts.train)
     description = options.describe(parts.train)
@@ -108,7 +111,13 @@ def resume(
     kept = {n: v for n, v in run.data.items() if n != "fingerprint"} | moved
     if run.result.get("state") == "finished":
         return None
-    parts = load(kept)
+    _check_idle(path)
+    try:
+        parts = load(kept)
+    except DataError as error:
+        raise DataError(
+            f"{error}; if it has moved: chainrule train NEW/PLACE --resume {path}"
+        ) from None
     if parts.fingerprint() != run.data.get("fingerprint"):
         raise RunError(
             f"the data is not what {path} was trained on (its fingerprint differs): "
@@ -117,9 +126,28 @@ def resume(
     if options.for_data(parts.train).describe(parts.train) != run.description:
         raise RunError(f"{where} is damaged: its model is not the one that its settings make")
     begun = (path / CHECKPOINT).exists()  # else it was killed before the first step
+    if not begun and (run.result.get("state") != "running" or (path / METRICS).exists()):
+        raise RunError(
+            f"{path} has no {CHECKPOINT}, without which a run that had begun cannot go on: put the "
+            "file back, or train anew"
+        )
     checkpoint = load_progress(path, run) if begun else None
     run.model = build(run.description, options.seed)
     return _Job(run, options, parts, path).go(checkpoint, progress, tensorboard)
+
+
+def _check_idle(folder: Path) -> None:
+    """RunError if another process trains in this folder now."""
+    try:
+        run = load_settings(folder)
+    except RunError:  # damaged: nobody works on it
+        return
+    worker = run.result.get("process")
+    if state_of(run) == "running" and isinstance(worker, dict) and worker.get("pid") != os.getpid():
+        raise RunError(
+            f"a training (process {worker.get('pid')} on {worker.get('host')}) is under way in "
+            f"{folder}: wait for it, or give another folder (out=…, --out)"
+        )
 
 
 def _same(given: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
@@ -159,6 +187,12 @@ class _Job:
     options: Options
     parts: Parts
     folder: Path | None
+    begun: bool = False
+    """Whether the folder is this run's: it has a checkpoint of it."""
+
+    def _replaces(self) -> bool:
+        """Whether an earlier run is in the folder: it stays until a step has been taken."""
+        return self.folder is not None and (self.folder / SETTINGS).exists()
 
     def go(self, checkpoint: Checkpoint | None, progress: Any, tensorboard: bool) -> Outcome:
         """Train from the checkpoint (or from the start) to the end, and test."""
@@ -166,6 +200,7 @@ class _Job:
         parts = self.parts.shaped(example_shape(run.description))
         loss = LOSSES[options.loss]
         fresh = checkpoint is None
+        self.begun = not fresh
         log = _Events(self.folder) if tensorboard else None
         try:
             history = fit(
@@ -182,7 +217,8 @@ class _Job:
                 metrics=None if self.folder is None else self.folder / METRICS,
             )  # fmt: skip
         except GradientError as error:
-            self._settle({"state": "failed", "stopped": str(error)})
+            if self.begun or not self._replaces():
+                self._settle({"state": "failed", "stopped": str(error)})
             raise
         finally:
             if log is not None:
@@ -202,22 +238,25 @@ class _Job:
             self._settle(result)
         return Outcome(run, history, *test, self.folder)
 
-    def _keeper(self, fresh: bool) -> Callable[[Checkpoint], None]:
+    def _keeper(self, fresh: bool) -> Callable[[Checkpoint], bool]:
         """What takes the checkpoints; run.json is written with the first of them."""
         folder, identity = self.folder, self.run.identity
         assert folder is not None
-        begun = False
+        first = True
 
-        def keep(checkpoint: Checkpoint) -> None:
-            nonlocal begun
+        def keep(checkpoint: Checkpoint) -> bool:
+            nonlocal first
+            if not self.begun and not checkpoint.state.updates and self._replaces():
+                return False
             content = replace(checkpoint, run=identity).content()
-            if begun:
+            if not first:
                 write_files({folder / CHECKPOINT: content})
-                return
+                return True
             self.run.result = {"state": "running", "process": process()}
             write_files({folder / SETTINGS: self.run.settings(), folder / CHECKPOINT: content})
             _clean(folder, fresh)
-            begun = True
+            self.begun, first = True, False
+            return True
 
         return keep
 

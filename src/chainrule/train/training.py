@@ -18,7 +18,7 @@ from ..errors import ChainruleError, DataError, GradientError, RunError
 from ..explain.nonfinite import first_nonfinite
 from ..ops.tensor import Tensor
 from .checkpoint import Checkpoint, State
-from .measure import Loss, evaluate, like_targets, score_of, score_sum
+from .measure import Loss, evaluate, like_targets, score_of, score_sum, takes_training
 from .metrics import Epoch
 from .sealed import Arrays
 
@@ -67,6 +67,7 @@ class Training:
         self.average = None
         if settings.average is not None:
             self.average = optim.Average(model, settings.average)
+        self._mode = {"training": True} if takes_training(model) else {}
         self.rate = float(np.asarray(optimizer.lr))
         self.state = State(stopped="" if settings.epochs else ALL_DONE)
         self.best: Arrays | None = None
@@ -105,7 +106,7 @@ class Training:
         with np.errstate(over="ignore", invalid="ignore"):  # it shows in the loss
             for _ in range(parts):
                 x, y = next(pairs)
-                outputs = self.model(x, training=True)
+                outputs = self.model(x, **self._mode)
                 value = self.loss(like_targets(outputs, y), y)
                 objective = value
                 if self.settings.penalty:
@@ -118,11 +119,22 @@ class Training:
                 state.seen += len(x)
             if self.settings.clip is not None:
                 optim.clip_by_norm(self.model, self.settings.clip)
-            optimizer.step()
+            self._step()
         if self.average is not None:
             self.average.update()
         state.batches += parts
         state.updates += 1
+
+    def _step(self) -> None:
+        own = (
+            {id(p) for p in self.model.parameters()} if isinstance(self.model, nn.Module) else None
+        )
+        if own and not any(id(p) in own for p in self.optimizer.parameters):
+            raise DataError(
+                f"the optimizer has none of the model's parameters: make it of this model, "
+                f"{type(self.optimizer).__name__}(model)"
+            )
+        self.optimizer.step()
 
     def _not_finite(self, objective: Tensor) -> None:
         found = first_nonfinite(objective)
@@ -135,7 +147,7 @@ class Training:
 
     def _advice(self) -> str:
         rate = float(np.asarray(self.optimizer.lr))
-        clip = "" if self.settings.clip else ", clip gradients (clip=1.0)"
+        clip = "" if self.settings.clip else ", clip gradients (clip=1.0, --clip 1)"
         return (
             f"try a smaller rate (now {rate:g}){clip}, scale the inputs, and keep 0 out of log "
             "and of divisors"
