@@ -116,7 +116,10 @@ def read_arrays(path: AnyPath) -> tuple[Arrays, dict[str, str]]:
     except (SafetensorError, ValueError) as error:
         raise RunError(f"{damaged}: {error!s:.200}") from error
     except (TypeError, AttributeError) as error:  # a dtype that NumPy does not have
-        raise RunError(f"cannot read {path}: it holds {error!s:.200}") from error
+        raise RunError(
+            f"cannot read {path}: it holds {error!s:.200}; convert it to float32 first (in PyTorch "
+            "tensor.float())"
+        ) from error
     for name, array in arrays.items():
         if array.dtype == np.float16:
             arrays[name] = array.astype(np.float32)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -118,6 +119,9 @@ def test_a_run_is_replaced_and_other_folders_are_not(here, capsys):
     ok(capsys, "train", "digits", *QUICK, "--quiet")
     ok(capsys, "train", "digits", "--hidden", "4", "--epochs", "1", "--quiet")
     assert load_run("runs/digits-seed-0").description["hidden"] == [4]
+    said = ok(capsys, "train", "digits", "--hidden", "4", "--epochs", "1")
+    assert said.startswith("replaces the earlier run in runs/digits-seed-0 once a step is taken\n")
+    assert "replaces" not in ok(capsys, "train", "digits", *QUICK, "--out", "other")
     assert {p.name for p in (here / "runs" / "digits-seed-0").iterdir()} == {
         "metrics.csv", "model.safetensors", "run.json",
     }  # fmt: skip
@@ -303,6 +307,11 @@ def test_runs_lists_and_compares(here, capsys):
     compared = ok(capsys, "runs", "runs/a", "runs/b")
     assert re.search(r"^ *training\.hidden +4 +9 *$", compared, re.M)
     assert "training.rate" not in compared
+    assert "no differences" not in compared
+    once = ok(capsys, "runs", "runs/a", "runs/a").splitlines()
+    assert [line.split()[0] for line in once] == ["name", "runs/a"]
+    shutil.copytree("runs/a", "runs/c")
+    assert ok(capsys, "runs", "runs/a", "runs/c").endswith("\n\nno differences\n")
     (here / "empty").mkdir()
     assert ok(capsys, "runs", "empty") == "no runs in empty\n"
 
@@ -343,6 +352,14 @@ def test_version_and_help(capsys):
         assert option in helps[name]
 
 
+def test_predictions_are_written_anew(here, capsys):
+    path = flowers(here / "flowers.csv")
+    ok(capsys, "train", path, "--target", "kind", *QUICK, "--quiet", "--out", "r")
+    for _ in range(2):
+        ok(capsys, "predict", "r", path, "--out", "p.csv")
+    assert len((here / "p.csv").read_text().splitlines()) == 81
+
+
 def test_help_loads_nothing_heavy():
     """Help is asked for often: it must not wait for the engine's rooms below."""
     code = (
@@ -373,6 +390,31 @@ def test_the_lists_in_the_help_are_those_that_there_are():
     assert runs.COLUMNS == runs_command.COLUMNS
     assert set(command.OF_TRAINING) == {f.name for f in fields(options.Options)}
     assert set(command.OF_DATA) == {name for kind in sources.OPTIONS.values() for name in kind}
+
+
+def test_the_defaults_in_the_help_are_those_that_there_are():
+    from typer.main import get_command
+
+    from chainrule.cli.app import app
+
+    helps = {
+        p.name: p.help for p in get_command(app).commands["train"].params if hasattr(p, "help")
+    }
+    found = {}
+    for model in options.MODELS:
+        for count in (1, options.MANY):
+            for name, value in options.defaults(model, count).items():
+                found.setdefault(name, set()).update(
+                    value if isinstance(value, tuple) else (value,)
+                )
+    for name, values in found.items():
+        told = {float(n) for n in re.findall(r"\d[\de.-]*\d|\d", helps[name].split("(")[-1])}
+        given = values - {None, 0}
+        if " to " in helps[name]:
+            assert told == {min(given), max(given)}, name
+        else:
+            assert told >= given, name
+    assert "(relu)" in helps["activation"] and options.Options().activation == "relu"
 
 
 # -- as processes -------------------------------------------------------------------------------
@@ -422,4 +464,20 @@ def test_a_reader_that_goes_away_is_no_error(here):
         stdout=writer, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
     os.close(writer)
-    assert done.returncode in (1, 141) and done.stderr == ""
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "words"),
+    [(">&-", 0, ""), (">/dev/full", 1, "error: No space left on device: the output\n")],
+)
+@pytest.mark.parametrize("command", ["explain 'x * y' x=2 y=3", "--version"])
+def test_an_output_that_is_closed_or_full(command, redirected, status, words):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no device that is always full")
+    code = "from chainrule.cli import main; main()"
+    done = subprocess.run(
+        f"exec '{sys.executable}' -c '{code}' {command} {redirected}",
+        shell=True, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (status, words)

@@ -55,6 +55,7 @@ def here(trained, tmp_path, monkeypatch):
     Path("latin.csv").write_bytes(b"size,answer\n1,caf\xe9\n")
     Path("binary.csv").write_bytes(bytes(range(256)))
     Path("file").write_text("a file")
+    Path("notes.txt").write_text("words " * 99)
     Path("thesis").mkdir()
     Path("thesis", "chapter.tex").write_text("words")
     Path("broken").mkdir()
@@ -62,12 +63,15 @@ def here(trained, tmp_path, monkeypatch):
         shutil.copy(Path("run", name), "broken")
     Path("broken", "model.safetensors").write_bytes(b"\0" * 240)
     Path("newer").mkdir()
+    Path("begun").mkdir()
     Path("empty").mkdir()
     Path("fake.npz").write_bytes(b"PK nothing")
     for name, text in TOML.items():
         Path(f"{name}.toml").write_text(text)
     settings = json.loads(Path("run", "run.json").read_text())
     Path("newer", "run.json").write_text(json.dumps(settings | {"format": 9}))
+    settings["result"] = {"state": "running"}
+    Path("begun", "run.json").write_text(json.dumps(settings))
     return folder
 
 
@@ -86,6 +90,8 @@ MISTAKES = {
     # the data
     "unknown data": (["train", "cats"], 1, "no data named 'cats': use digits, fashion-mnist, mnis"),
     "no target": (["train", "table.csv"], 1, "chainrule train table.csv --target COLUMN"),
+    "a text": (["train", "notes.txt"], 1, "for a model of a text: chainrule train text notes.txt"),
+    "one array": (["train", "x.npy"], 1, "into one file with numpy.savez('data.npz', x=inputs, y="),
     "no file": (["train", "no.csv", "--target", "y"], 1, "no.csv: cannot be read: No such file"),
     "a folder": (["train", "thesis", "--target", "y"], 1, "target 'y' is for table, not for image"),
     "a folder without classes": (["train", "thesis"], 1, "thesis: no folder in it; image_folder"),
@@ -104,6 +110,9 @@ MISTAKES = {
     ),
     "ignored column": (
         [*TRAIN, "--ignore", "sise"], 1, "no column 'sise'; nearest: 'size'",
+    ),
+    "ignored target": (
+        [*TRAIN, "--ignore", "answer"], 1, "'answer' is the column to predict: it cannot be ignor",
     ),
     "digits have a target": (["train", "digits", "--target", "x"], 1, "'x' is for table, not for"),
     "other task": ([*TRAIN, "--task", "clustering"], 1, "task is classification or regression"),
@@ -248,6 +257,12 @@ MISTAKES = {
     "evaluate without the target": (
         ["evaluate", "run", "other-letter.csv"], 1, "other-letter.csv",
     ),
+    "evaluate on other things": (
+        ["evaluate", "run", "digits"], 1, "not measured on digits: it takes a table (.csv, .parqu",
+    ),
+    "evaluate before the first step": (
+        ["evaluate", "begun"], 1, "no checkpoint.safetensors: resume it with chainrule train --res",
+    ),
     "evaluate a damaged run": (["evaluate", "broken"], 1, "broken/model.safetensors is damaged"),
     "sample a table": (["sample", "run"], 1, "this run is no model of text"),
     "sample nothing": (["sample", "nowhere"], 1, "no run folder at nowhere"),
@@ -272,6 +287,10 @@ MISTAKES = {
     "missing to predict": (["predict", "run", "missing.csv"], 1, "line 7, column 'size': ''"),
     "over the input": (
         ["predict", "run", "table.csv", "--out", "table.csv"], 1, "is the file to predict from",
+    ),
+    "over other things": (
+        ["predict", "run", "table.csv", "--out", "words.csv"], 1,
+        "words.csv is there and holds no predictions: give another name",
     ),
     "out below a file": (
         ["predict", "run", "table.csv", "--out", "file/p.csv"], 1, "cannot write file/p.csv",
@@ -298,6 +317,7 @@ def test_a_mistake_is_one_line(here, capsys, arguments, status, words):
     out, err = capsys.readouterr()
     assert err.startswith("error: ") and words in err, err
     assert err.count("\n") == 1 and "Traceback" not in err + out
+    assert out == "" or arguments[0] != "runs"
     assert snapshot(here) == before
 
 

@@ -133,6 +133,20 @@ def test_sizes_that_are_none(size, put):
         image_folder(put(a={"1": SMALL}), size)
 
 
+@pytest.mark.parametrize("size, gray", [((100_000, 100_000), False), (200_000, True)])
+def test_more_bytes_than_a_limit_are_refused_before_they_are_taken(size, gray, put):
+    path = put(a={"1": SMALL}, b={"2": SMALL})
+    refuses(lambda: image_folder(path, size, gray), "2 pictures of ", "give a smaller size=(")
+
+
+def test_the_limit_is_that_of_all_pictures_together(put, monkeypatch):
+    path = put(a={"1": SMALL}, b={"2": SMALL})
+    monkeypatch.setattr("chainrule.data.images.LARGEST", 2 * 4 * 5 * 3)
+    assert len(image_folder(path)) == 2
+    monkeypatch.setattr("chainrule.data.images.LARGEST", 2 * 4 * 5 * 3 - 1)
+    refuses(lambda: image_folder(path), "2 pictures of 4×5×3 take 120 bytes, more than 119")
+
+
 def test_without_pillow(put, monkeypatch):
     path = put(a={"1": SMALL})
     monkeypatch.setitem(sys.modules, "PIL.Image", None)

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import subprocess
 import sys
 from hashlib import sha256
@@ -418,6 +419,31 @@ def test_the_bar_of_a_terminal_is_taken_down():
     with pytest.raises(ValueError, match="mine"):
         trained(progress=reporter, loss=loss)
     assert reporter.bar is None
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "hidden"),
+    [
+        (120, "loss 0.", ""),
+        (80, "accuracy", "loss"),
+        (65, "accuracy", "rate"),
+        (50, "", "accuracy"),
+    ],
+)
+def test_the_time_left_is_seen_at_any_width(width, shown, hidden):
+    import io
+
+    from rich.console import Console
+
+    screen = io.StringIO()
+    reporter = Reporter(Console(file=screen, force_terminal=True, width=width))
+    reporter.start(60, 100, 0)
+    reporter.step(100)
+    reporter.epoch(Epoch(1, 0.5, 0.875, 0.75, 0.8, 0.0016, 1.0), True)
+    reporter.stop()
+    last = re.sub("\x1b\\[[^a-zA-Z]*[a-zA-Z]", "", screen.getvalue()).strip().splitlines()[-1]
+    assert "left" in last and "…" not in last and len(last) <= width
+    assert shown in last and (not hidden or hidden not in last)
 
 
 def test_a_line_of_huge_numbers_stays_short():

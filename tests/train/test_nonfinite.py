@@ -61,6 +61,24 @@ def test_the_line_is_the_users():
     assert found.line.endswith(f":{expected}") and found.gate == "log"
 
 
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        ("/home/someone/work.py", True),
+        ("<stdin>", True),
+        ("/usr/lib/python3/dist-packages/typer/main.py", False),
+        ("/env/lib/site-packages/typer/main.py", False),
+        ("<frozen runpy>", False),
+    ],
+)
+def test_the_line_of_an_installed_command_is_not_the_users(file, shown):
+    space = {"cr": cr, "x": cr.tensor(X)}
+    exec(compile("y = cr.log(x)", file, "exec"), space)
+    found = first_nonfinite(space["y"])
+    assert found.line == (f"{file}:1" if shown else "")
+    assert (" at " + file in str(found)) == shown
+
+
 def test_what_a_later_gate_made_finite_is_not_followed():
     x = cr.tensor(X)
     masked = cr.where(x > 1.0, x, -np.inf)

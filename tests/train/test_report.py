@@ -147,9 +147,32 @@ def test_data_that_does_not_fit(tmp_path, digits_run):
     np.savez(tmp_path / "d.npz", x=np.ones((14, 64)), y=np.arange(14) % 11)
     with pytest.raises(RunError, match="has the class '10', which is none of the run's"):
         report(digits_run.run, str(tmp_path / "d.npz"))
+    np.savez(tmp_path / "d.npz", x=np.ones((4, 64)), y=np.ones((4, 2)))
+    with pytest.raises(DataError, match="class labels must be integers"):
+        report(digits_run.run, str(tmp_path / "d.npz"))
     (tmp_path / "broken.npz").write_bytes(b"PK\3\4")
     with pytest.raises(DataError, match=r"broken\.npz"):
         report(digits_run.run, str(tmp_path / "broken.npz"))
+
+
+@pytest.mark.parametrize("y", [np.zeros((20, 3)), np.zeros(20), np.arange(20) % 2])
+def test_a_run_of_two_numbers_is_measured_on_two(tmp_path, y):
+    run = Run(mlp(3, [], 2), describe_mlp(3, [], 2, "relu"))
+    np.savez(tmp_path / "d.npz", x=np.ones((20, 3)), y=y)
+    with pytest.raises(RunError, match="the run gives 2 floating numbers an example"):
+        report(run, str(tmp_path / "d.npz"))
+    np.savez(tmp_path / "d.npz", x=np.ones((20, 3)), y=np.arange(40.0).reshape(20, 2))
+    assert set(report(run, str(tmp_path / "d.npz")).measures) == {"r2", "rmse", "mae"}
+
+
+def test_data_that_have_a_name(digits_run, text_run):
+    own, named = report(digits_run.run), report(digits_run.run, "digits")
+    assert named.data == "digits" and (named.confusion == own.confusion).all()
+    other = Run(digits_run.run.model, digits_run.run.description, {"kind": "npz"},
+                classes=digits_run.run.classes)  # fmt: skip
+    assert report(other, "digits").examples == own.examples
+    with pytest.raises(RunError, match="is not measured on digits: it takes a text file"):
+        report(text_run, "digits")
 
 
 # -- text ---------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from chainrule.train import (
     train_digits,
 )
 from chainrule.train.models import build, describe_mlp
+from chainrule.train.report import report
 from chainrule.train.run import Run
 from chainrule.train.sealed import seal, unseal
 from tests.train.tables import QUICK, table
@@ -353,7 +354,10 @@ def test_a_table_that_moved_is_found_and_one_that_changed_is_refused(tmp_path):
     stop.step = lambda examples: count_and_raise(stop)
     train_csv(path, "answer", QUICK, out=tmp_path / "run", progress=stop)
     moved = path.rename(tmp_path / "moved.csv")
-    with pytest.raises(DataError, match="things.csv: cannot be read"):
+    remedy = "things.csv: cannot be read: .*chainrule train NEW/PLACE --resume RUN"
+    with pytest.raises(DataError, match=remedy):
+        report(load_run(tmp_path / "run"))
+    with pytest.raises(DataError, match=remedy):
         resume(tmp_path / "run", progress=False)
     content = moved.read_text()
     moved.write_text(content.replace("red", "blue"))
@@ -361,6 +365,26 @@ def test_a_table_that_moved_is_found_and_one_that_changed_is_refused(tmp_path):
         resume(tmp_path / "run", source={"path": str(moved)}, progress=False)
     moved.write_text(content)
     assert resume(tmp_path / "run", source={"path": str(moved)}, progress=False) is not None
+    first = report(load_run(tmp_path / "run")).json()  # the new place is noted
+    again = moved.rename(tmp_path / "again.csv")  # of a finished run, too
+    assert resume(tmp_path / "run", source={"path": str(again)}, progress=False) is None
+    assert report(load_run(tmp_path / "run")).json() == first
+
+
+def test_files_are_found_from_another_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path / "things.csv")
+    train_csv("things.csv", "answer", QUICK, out="run", progress=False)
+    first = report(load_run("run")).json()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert report(load_run("../run")).json() == first
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "things.csv").rename(tmp_path / "elsewhere" / "new.csv")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert resume("../run", source={"path": "new.csv"}, progress=False) is None
+    monkeypatch.chdir(tmp_path)
+    assert report(load_run("run")).json() == first
 
 
 # -- predictions --------------------------------------------------------------------------------

@@ -11,8 +11,7 @@ def main() -> None:
     from .app import run
 
     for stream in (sys.stdout, sys.stderr):
-        # a terminal that lacks a sign gets its number; a closed stream is None
-        if stream is not None and hasattr(stream, "reconfigure"):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a sign gets its number
             stream.reconfigure(errors="backslashreplace")
     status = run()
     try:

@@ -20,8 +20,8 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="The run folder that `chainrule train` wrote.")],
     data: Annotated[
         str | None,
-        typer.Argument(help="A table, an .npz file, a folder of pictures or a text; by default "
-                       "the run's own test part."),
+        typer.Argument(help="A table, an .npz file, a folder of pictures, a text, digits, mnist "
+                       "or fashion-mnist; by default the run's own test part."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:  # fmt: skip

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+HEADER = "prediction\n"
+
 
 def predict(
     run: Annotated[Path, typer.Argument(help="The run folder that `chainrule train` wrote.")],
@@ -22,13 +24,21 @@ def predict(
 
     if out is not None and out.exists() and out.samefile(file):
         raise RunError(f"--out {out} is the file to predict from: give another name")
+    if out is not None and out.is_file() and not _holds_predictions(out):
+        raise RunError(f"--out {out} is there and holds no predictions: give another name")
     predictions = predict_csv(load_run(run), file)
-    text = "prediction\n" + "".join(f"{_cell(p)}\n" for p in predictions)
+    text = HEADER + "".join(f"{_cell(p)}\n" for p in predictions)
     if out is None:
         typer.echo(text, nl=False)
     else:
         write_text(out, text)
         typer.echo(f"{len(predictions)} predictions written to {out}")
+
+
+def _holds_predictions(file: Path) -> bool:
+    """Whether a file is what an earlier call wrote, which may be replaced."""
+    with open(file, "rb") as content:
+        return content.read(len(HEADER)) in (HEADER.encode(), b"")
 
 
 def _cell(text: str) -> str:

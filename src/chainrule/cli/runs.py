@@ -33,9 +33,10 @@ def runs(
     """
     from ..train.runs import differences, find, rows
 
-    given = folders or [Path("runs")]
+    given = list(dict.fromkeys(folders or [Path("runs")]))
     chosen = given if len(given) > 1 else find(given[0])
     listed = rows(chosen, sort)
+    different = differences(given) if len(given) > 1 else []  # also refuses what is no run
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDE)  # whole lines for other programs
@@ -48,9 +49,11 @@ def runs(
     for column in table.columns[3:8]:
         column.justify = "right"
     console.print(table)
-    if len(given) > 1:
+    if different:
         console.print("\ndifferences:")
         table = Table("", *map(str, given), box=None, header_style="bold")
-        for line in differences(given):
+        for line in different:
             table.add_row(*line)
         console.print(table)
+    elif len(given) > 1:
+        console.print("\nno differences")

@@ -95,7 +95,11 @@ def train(
     ] = None,
     augment: Annotated[
         str | None,
-        _option(f"{', '.join(AUGMENTS)}: pictures changed at random, as shift:2,flip.", HERE),
+        _option(
+            f"{', '.join(AUGMENTS)}: pictures changed at random, as shift:2,flip; "
+            "numbers are pixels, that of noise a deviation.",
+            HERE,
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -103,7 +107,9 @@ def train(
     ] = None,
     hidden: Annotated[
         str | None,
-        _option("Sizes of the hidden layers, as 512 or 128,64; '' for none.", MODEL),
+        _option(
+            "Sizes of the hidden layers, as 128,64; '' for none (512; cnn 128, lstm 256).", MODEL
+        ),
     ] = None,
     channels: Annotated[
         str | None, _option("Of a cnn: channels of its convolutions (16,32).", MODEL)
@@ -115,25 +121,27 @@ def train(
     dropout: Annotated[
         float | None, _option("Of an lstm: share left out around it (0.4).", MODEL)
     ] = None,
-    activation: Annotated[str | None, _option(", ".join(ACTIVATIONS) + ".", MODEL)] = None,
+    activation: Annotated[str | None, _option(", ".join(ACTIVATIONS) + " (relu).", MODEL)] = None,
     loss: Annotated[
         str | None, _option("softmax or hinge for classes, squared for numbers.", STEPS)
     ] = None,
     optimizer: Annotated[str | None, _option(f"{', '.join(OPTIMIZERS)} (adam).", STEPS)] = None,
-    rate: Annotated[float | None, _option("The learning rate at the start.", STEPS)] = None,
+    rate: Annotated[
+        float | None, _option("The learning rate at the start (1e-3 to 4e-3).", STEPS)
+    ] = None,
     schedule: Annotated[
         str | None, _option(f"How it changes: {', '.join(SCHEDULES)} (cosine).", STEPS)
     ] = None,
     penalty: Annotated[float | None, _option("λ of the penalty λ·Σ W² (0).", STEPS)] = None,
-    batch: Annotated[int | None, _option("Examples in a batch.", STEPS)] = None,
+    batch: Annotated[int | None, _option("Examples in a batch (32; 128 of many).", STEPS)] = None,
     accumulate: Annotated[int | None, _option("Batches for one update (1).", STEPS)] = None,
-    epochs: Annotated[int | None, _option("Passes over the training data.", STEPS)] = None,
+    epochs: Annotated[int | None, _option("Passes over the data (5 to 60).", STEPS)] = None,
     patience: Annotated[
         int | None,
         _option("Stop after so many epochs without a better validation loss.", STEPS),
     ] = None,
     clip: Annotated[
-        float | None, _option("The largest norm of all gradients together.", STEPS)
+        float | None, _option("The largest norm of all gradients together (lstm 1).", STEPS)
     ] = None,
     average: Annotated[
         float | None, _option("Keep averaged weights: what stays a step, as 0.999.", STEPS)

@@ -188,6 +188,12 @@ def to_float32(values: NDArray[Any], what: str) -> NDArray[np.float32]:
 
 
 def _default_classes(name: str, labels: NDArray[Any]) -> tuple[str, ...]:
+    if labels.min() < 0:
+        at = tuple(int(i) for i in np.argwhere(labels < 0)[0])
+        raise DataError(
+            f"{name}: targets[{', '.join(map(str, at))}] is {labels[at]}; labels count the classes "
+            "from 0"
+        )
     # One stray label of 10⁹ must not make 10⁹ names.
     if labels.max() >= max(len(labels), 2):
         raise DataError(

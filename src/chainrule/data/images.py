@@ -1,5 +1,6 @@
 """Folders of pictures, a class a folder."""
 
+import math
 import warnings
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from .files import MAX_RATIO, file_size, readable
 
 # Those whose decoders run no other program, as that of EPS would.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
-LARGEST_SIDE = 10_000
-"""Pixels that a picture may be resized to on a side."""
+LARGEST = 16 << 30
+"""Bytes that all pictures of a folder may take together: 16 GiB."""
 
 
 def image_folder(
@@ -54,7 +55,11 @@ def image_folder(
                 f"{folder}: a class with no examples; add pictures or remove the folder"
             )
     every = [picture for pictures in files for picture in pictures]
+    depth = 1 if gray else 3
+    if shape is not None:
+        _check_total(root, len(every), (*shape, depth))
     first = _pixels(every[0], shape, gray)
+    _check_total(root, len(every), first.shape)
     inputs = np.empty((len(every), *first.shape), np.uint8)
     for row, picture in enumerate(every):
         pixels = _pixels(picture, shape, gray)
@@ -76,12 +81,18 @@ def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
     pair = size if isinstance(size, tuple) else (size, size)
-    if len(pair) != 2 or not all(1 <= whole("size", each) <= LARGEST_SIDE for each in pair):
-        raise DataError(
-            f"size must be a number of pixels, or (height, width), from 1 to {LARGEST_SIDE:,}, "
-            f"got {size!r}"
-        )
+    if len(pair) != 2 or min(whole("size", each) for each in pair) < 1:
+        raise DataError(f"size must be a number of pixels or (height, width), got {size!r}")
     return pair
+
+
+def _check_total(root: Path, count: int, shape: tuple[int, ...]) -> None:
+    total = count * math.prod(shape)
+    if total > LARGEST:
+        raise DataError(
+            f"{root}: {count:,} pictures of {'×'.join(map(str, shape))} take {total:,} bytes, more "
+            f"than {LARGEST:,}; give a smaller size=(height, width)"
+        )
 
 
 def _pixels(path: Path, shape: tuple[int, int] | None, gray: bool) -> NDArray[np.uint8]:

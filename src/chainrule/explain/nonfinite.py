@@ -105,7 +105,7 @@ def _line(node: Node) -> str:
     """The line of the user's program; none where the program is a command, as `chainrule train`."""
     line = node.line
     installed = {"site-packages", "dist-packages"} & set(Path(line).parts)
-    return "" if installed else line
+    return "" if installed or line.startswith("<frozen ") else line
 
 
 def _record(gate: str, value: Any, **more: Any) -> Nonfinite:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import optim
+from .. import nn, optim
 from ..data import Dataset
 from ..errors import DataError
 from ..files import AnyPath
@@ -21,7 +21,7 @@ from .interrupt import Interrupt
 from .measure import Loss, as_dataset, default_loss
 from .metrics import Epoch, save_csv
 from .progress import Progress, Reporter, Silent
-from .training import Settings, Training
+from .training import ALL_DONE, Settings, Training
 
 Keep = Callable[[Checkpoint], Any]
 CHECKPOINT_SECONDS = 5.0
@@ -112,6 +112,10 @@ def fit(
         raise DataError(
             f"patience={patience} needs validation data: fit(model, train, validation, …)"
         )
+    _check_model(
+        model, validation=validation, penalty=penalty, clip=clip, average=average,
+        checkpoint=checkpoint,
+    )  # fmt: skip
     task = Training(
         model, data, held_out, settings, loss=loss or default_loss(data),
         optimizer=optimizer or optim.Adam(model, lr=1e-3), schedule=schedule, augment=augment,
@@ -131,9 +135,19 @@ def fit(
     finally:
         reporter.stop()
         task.finish()
-    if metrics is not None and not task.state.rows:
+    if metrics is not None and task.state.stopped == ALL_DONE and not task.state.rows:
         save_csv(metrics, [])  # an older file would not be of this run
     return _history(task.state)
+
+
+def _check_model(model: Any, **given: Any) -> None:
+    """DataError for what only a Module can do: it knows its weights, another callable does not."""
+    asked = [f"{name}=" for name, value in given.items() if value is not None and value != 0]
+    if asked and not isinstance(model, nn.Module):
+        raise DataError(
+            f"{', '.join(asked)} {'need' if len(asked) > 1 else 'needs'} the weights of the model, "
+            f"and {type(model).__name__} is no Module: make it one"
+        )
 
 
 def _run(

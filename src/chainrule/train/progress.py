@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeVar
 from .metrics import Epoch
 
 T = TypeVar("T")
+BESIDE = 38
+"""Columns that the rest of the bar takes, but for the numbers of the epochs."""
 
 
 class Progress(Protocol):
@@ -89,7 +91,9 @@ class Reporter:
     def epoch(self, row: Epoch, better: bool) -> None:
         """Show the measures beside the bar, or print them every tenth of the way."""
         if self.bar is not None:
-            self.bar.update(self.task, description=short(row, self.accuracy), number=row.epoch)
+            width = self.console.width - 2 * len(str(self.epochs)) - BESIDE
+            shown = short(row, self.accuracy, width)
+            self.bar.update(self.task, description=shown, number=row.epoch)
         elif row.epoch % max(1, self.epochs // 10) == 0 or row.epoch == self.epochs:
             wide = len(str(self.epochs))
             text = f"epoch {row.epoch:>{wide}}/{self.epochs}  {line(row, self.accuracy)}"
@@ -125,8 +129,10 @@ def line(row: Epoch, accuracy: bool = True) -> str:
     return "  ".join(parts)
 
 
-def short(row: Epoch, accuracy: bool = True) -> str:
+def short(row: Epoch, accuracy: bool = True, width: float = math.inf) -> str:
     """The measures of an epoch beside a bar: those of the training and / the validation data.
+
+    Where they are wider than `width`, the losses go first, then the rate, then the scores.
 
     >>> short(Epoch(1, 0.5, 0.875, 0.75, 0.8, 0.01, 1.0))
     'loss 0.5000/0.7500 accuracy 87.5/80.0 % rate 0.01'
@@ -138,7 +144,9 @@ def short(row: Epoch, accuracy: bool = True) -> str:
     loss = "/".join(map(_number, losses))
     score = "/".join(f"{100 * s:.1f}" if accuracy else _number(s) for s in scores)
     name = f"accuracy {score} %" if accuracy else f"R² {score}"
-    return f"loss {loss} {name} rate {row.rate:.2g}"
+    rate = f"rate {row.rate:.2g}"
+    texts = (f"loss {loss} {name} {rate}", f"{name} {rate}", name, "")
+    return next(text for text in texts if len(text) <= max(width, 0))
 
 
 def _score(score: float, accuracy: bool) -> str:

@@ -15,7 +15,7 @@ from ..errors import DataError, RunError
 from .metrics import jsonable
 from .models import example_shape
 from .run import Run
-from .sources import load
+from .sources import NAMED, describe, load, load_again
 from .tasks import outputs
 from .text import nats
 
@@ -125,14 +125,14 @@ def _pixels(inputs: Any) -> Any:
 def _chosen(run: Run, data: str | None) -> Any:
     """The Dataset (or the tokens of a text) that a run is measured on."""
     if data is None:
-        source = {name: value for name, value in run.data.items() if name != "fingerprint"}
-        parts = load(source)
-        if parts.fingerprint() != run.data.get("fingerprint"):
-            raise RunError(
-                f"the run's own data has changed since (its fingerprint differs): {source!r:.200}; "
-                "name the data to measure on"
-            )
-        return parts.test
+        return load_again(run.data).test
+    if data in NAMED:
+        if run.encoder is not None or run.description["kind"] == "lstm":
+            takes = "a table (.csv, .parquet)" if run.encoder is not None else "a text file"
+            raise RunError(f"this run is not measured on {data}: it takes {takes}")
+        same = run.data.get("kind") == data
+        parts = load_again(run.data) if same else load(describe(data, 0))
+        return _with_classes(parts.test, run)
     path = Path(data)
     if run.description["kind"] == "lstm":
         tokens = run.alphabet.encode(_text(data) if run.alphabet.level == "character"
@@ -169,6 +169,12 @@ def _with_classes(data: Dataset, run: Run) -> Dataset:
             f"{data.name} has examples of shape {data.inputs.shape[1:]}, the run takes {example}"
         )
     if not run.classes:
+        numbers = run.description["outputs"]
+        if data.classes or math.prod(data.targets.shape[1:]) != numbers:
+            raise RunError(
+                f"{data.name} has targets of {data.targets.dtype} and shape {data.targets.shape}, "
+                f"the run gives {numbers} floating numbers an example"
+            )
         return data
     plain = tuple(map(str, range(len(data.classes))))
     if data.classes == plain and len(plain) <= len(run.classes):  # numbers, not names

@@ -176,6 +176,11 @@ def _weights(path: Path, run: Run) -> Arrays | None:
     replaced = (path / CHECKPOINT).exists()  # then the file may be of the run before
     if replaced and not file.exists():
         return None
+    if not file.exists() and run.result.get("state") not in (None, "finished"):
+        raise RunError(
+            f"{path} has no {WEIGHTS} yet, and no {CHECKPOINT}: resume it with "
+            f"chainrule train --resume {path}"
+        )
     arrays, about = unseal(file, 0 if replaced else count, count + LARGEST_HEADER)
     if about.get("kind") != "weights":
         raise RunError(f"{file} holds no weights of a run: {str(about.get('kind'))!r:.40}")

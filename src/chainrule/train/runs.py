@@ -78,7 +78,7 @@ def row(folder: Path) -> Row:
         run = load_settings(folder)
     except RunError:
         return Row(str(folder))
-    done, state = _progress(folder), state_of(run)
+    done, state = progress_of(folder), state_of(run)
     text = run.description["kind"] == "lstm"
     scored = "validation_loss" if text else "validation_score"
     sign = -1.0 if text else 1.0
@@ -116,7 +116,7 @@ def _alive(pid: Any) -> bool:
     return True
 
 
-def _progress(folder: Path) -> Numbers:
+def progress_of(folder: Path) -> Numbers:
     """The rows of metrics.csv as numbers; none if it is missing or damaged."""
     try:
         with open(folder / METRICS, newline="") as file:

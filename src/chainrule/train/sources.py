@@ -24,12 +24,13 @@ from ..data import (
     split_dataset,
     text_data,
 )
-from ..errors import RunError
+from ..errors import DataError, RunError
 
 Source = dict[str, Any]
 FRACTIONS = (0.6, 0.2, 0.2)
 HELD_OUT = 5000
 """Of the 60,000 pictures to train on, how many choose the best epoch instead."""
+NAMED = ("digits", "fashion-mnist", "mnist")
 LOCATIONS = ("path", "paths", "folder")
 """The parts of a source that say where the files are, not what is in them."""
 
@@ -71,9 +72,59 @@ def load(source: Source) -> Parts:
     if not isinstance(kind, str) or kind not in KINDS:
         raise RunError(f"unknown kind of data: {kind!r:.40}; one of {', '.join(KINDS)}")
     try:
-        return KINDS[kind](source)
+        return KINDS[kind](_found(source))
     except (KeyError, TypeError, AttributeError) as error:  # only a file that was changed by hand
         raise RunError(f"the run's data cannot be loaded: {source!r:.200} ({error})") from error
+
+
+def placed(source: Source) -> Source:
+    """The source with the working directory, where it names files relative to it."""
+    relative = [p for p in _paths(source) if not os.path.isabs(p)]
+    rest = {n: v for n, v in source.items() if n != "directory"}
+    return rest | {"directory": os.getcwd()} if relative else rest
+
+
+def load_again(data: Source) -> Parts:
+    """The data that a run was trained on; a DataError or RunError with what to do, if it is gone.
+
+    `data` is the source with the fingerprint, as run.json has it.
+    """
+    try:
+        parts = load(data)
+    except DataError as error:
+        place = {"text": "text NEW/PLACE", "mnist": "--folder NEW/PLACE"}
+        place["fashion-mnist"] = place["mnist"]
+        new = place.get(data["kind"], "NEW/PLACE")
+        raise DataError(f"{error}; if it has moved: chainrule train {new} --resume RUN") from None
+    if parts.fingerprint() != data.get("fingerprint"):
+        raise RunError(
+            f"the data is not what the run was trained on (its fingerprint differs): "
+            f"{data!r:.200}; put the old data back, train anew, or name other data to measure on"
+        )
+    return parts
+
+
+def _paths(source: Source) -> list[str]:
+    """The files and folders that a source names."""
+    found = [source.get("path"), source.get("folder"), *(source.get("paths") or ())]
+    return [p for p in found if isinstance(p, str)]
+
+
+def _found(source: Source) -> Source:
+    """The source with its files where they are: from here, or from where the run was trained."""
+
+    def place(path: Any) -> Any:
+        if not isinstance(path, str) or os.path.exists(path):
+            return path
+        there = os.path.join(source["directory"], path)
+        return there if os.path.exists(there) else path
+
+    if not isinstance(source.get("directory"), str):
+        return source
+    places = {n: source[n] for n in LOCATIONS if source.get(n)}
+    return source | {
+        n: [place(p) for p in v] if isinstance(v, list) else place(v) for n, v in places.items()
+    }
 
 
 def _digits(source: Source) -> Parts:
@@ -140,16 +191,18 @@ def describe(data: str, seed: int, **about: Any) -> Source:
             raise RunError(f"{name} {value!r:.60} is for {' and '.join(takes)}, not for {kind}")
     if kind == "table" and about.get("task") not in (None, "classification", "regression"):
         raise RunError(f"task is classification or regression, received {about['task']!r}")
+    if kind == "table" and about["target"] in about.get("ignore", ()):
+        raise RunError(f"{about['target']!r} is the column to predict: it cannot be ignored, too")
     if kind == "images" and len(about.get("size") or (1, 1)) != 2:
         raise RunError(f"size is height,width, received {about['size']}")
     found: Source = {"kind": kind, **OPTIONS[kind], **about}
     if kind == "text":
         found["paths"] = [os.fspath(f) for f in found.pop("files")]
-        return {**found, "split": [0.9, 0.05, 0.05]}
+        return placed({**found, "split": [0.9, 0.05, 0.05]})
     if kind in ("fashion-mnist", "mnist"):
-        return {**found, "validation": HELD_OUT, "seed": seed}
+        return placed({**found, "validation": HELD_OUT, "seed": seed})
     path = {} if kind == "digits" else {"path": data}
-    return {**_plain(found), **path, "split": list(FRACTIONS), "seed": seed}
+    return placed({**_plain(found), **path, "split": list(FRACTIONS), "seed": seed})
 
 
 OPTIONS: dict[str, Source] = {
@@ -166,7 +219,7 @@ OPTIONS: dict[str, Source] = {
 
 def _kind_of(data: str, about: Source) -> str:
     path = Path(data)
-    if data in ("digits", "fashion-mnist", "mnist"):
+    if data in NAMED:
         return data
     if data == "text":
         if not about.get("files"):
@@ -176,6 +229,13 @@ def _kind_of(data: str, about: Source) -> str:
         return "images"
     if path.suffix == ".npz":
         return "npz"
+    if path.suffix == ".npy":
+        raise RunError(
+            f"{data} is one array: put inputs and targets into one file with "
+            "numpy.savez('data.npz', x=inputs, y=targets), then: chainrule train data.npz"
+        )
+    if path.is_file() and path.suffix in (".txt", ".md") and about.get("target") is None:
+        raise RunError(f"for a model of a text: chainrule train text {data}")
     if about.get("target") is None:
         raise RunError(
             f"name the column to predict: chainrule train {data} --target COLUMN (or, for a "

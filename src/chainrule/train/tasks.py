@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.context import no_grad
 from ..data import TextPart, batches, read_table
-from ..errors import DataError, GradientError, RunError, UnsupportedError
+from ..errors import GradientError, RunError, UnsupportedError
 from ..files import AnyPath, write_files
 from .checkpoint import Checkpoint
 from .loop import History, fit
@@ -32,14 +32,18 @@ from .run import (
     Run,
     check_folder,
     load_progress,
+    load_run,
     load_settings,
 )
-from .runs import state_of
-from .sources import LOCATIONS, Parts, Source, describe, load
+from .runs import progress_of, state_of
+from .sources import LOCATIONS, Parts, Source, describe, load, load_again, placed
 from .text import nats
 
 AHEAD = 2
 """Batches of pictures made ready in a thread."""
+SILENT = 600.0
+"""Seconds without a checkpoint after which a training on another machine counts as gone."""
+Stamp = tuple[int, int]
 
 
 @dataclass
@@ -78,8 +82,7 @@ def train(
     An earlier run in the folder is replaced once training has begun; other folders are refused.
     """
     folder = None if out is None else check_folder(out)
-    if folder is not None and (folder / SETTINGS).exists():
-        _check_idle(folder)
+    seen = None if folder is None else _check_idle(folder)
     parts = load(source)
     options = (options or Options()).for_data(parts.train)
     description = options.describe(parts.train)
@@ -88,7 +91,7 @@ def train(
         {**source, "fingerprint": parts.fingerprint()}, plain(options), {}, parts.encoder,
         parts.train.classes,
     )  # fmt: skip
-    return _Job(run, options, parts, folder).go(None, progress, tensorboard)
+    return _Job(run, options, parts, folder, seen).go(None, progress, tensorboard)
 
 
 def resume(
@@ -108,46 +111,62 @@ def resume(
     _same(given or {}, run.training)
     moved = {n: v for n, v in (source or {}).items() if n in LOCATIONS and n in run.data}
     _same({n: v for n, v in (source or {}).items() if n not in moved}, run.data)
-    kept = {n: v for n, v in run.data.items() if n != "fingerprint"} | moved
-    if run.result.get("state") == "finished":
+    data = placed(run.data | moved) if moved else run.data
+    finished = run.result.get("state") == "finished"
+    if finished and not moved:
         return None
-    _check_idle(path)
-    try:
-        parts = load(kept)
-    except DataError as error:
-        raise DataError(
-            f"{error}; if it has moved: chainrule train NEW/PLACE --resume {path}"
-        ) from None
-    if parts.fingerprint() != run.data.get("fingerprint"):
-        raise RunError(
-            f"the data is not what {path} was trained on (its fingerprint differs): "
-            f"{kept!r:.200}; put the old data back, or train anew"
-        )
+    seen = _check_idle(path)
+    parts = load_again(data)
+    if finished:  # the new place is all there is to note
+        run = load_run(path)
+        run.data = data
+        run.save(path)
+        return None
     if options.for_data(parts.train).describe(parts.train) != run.description:
         raise RunError(f"{where} is damaged: its model is not the one that its settings make")
     begun = (path / CHECKPOINT).exists()  # else it was killed before the first step
-    if not begun and (run.result.get("state") != "running" or (path / METRICS).exists()):
+    if not begun and (run.result.get("state") != "running" or progress_of(path)):
         raise RunError(
             f"{path} has no {CHECKPOINT}, without which a run that had begun cannot go on: put the "
             "file back, or train anew"
         )
     checkpoint = load_progress(path, run) if begun else None
-    run.model = build(run.description, options.seed)
-    return _Job(run, options, parts, path).go(checkpoint, progress, tensorboard)
+    run.model, run.data = build(run.description, options.seed), data
+    return _Job(run, options, parts, path, seen).go(checkpoint, progress, tensorboard)
 
 
-def _check_idle(folder: Path) -> None:
-    """RunError if another process trains in this folder now."""
+def _stamp(folder: Path) -> Stamp | None:
+    """What another file at the place of run.json would change; None where there is none."""
+    try:
+        status = os.stat(folder / SETTINGS)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _check_idle(folder: Path) -> Stamp | None:
+    """The stamp of a folder; RunError if another process trains in it now.
+
+    On another machine that cannot be asked: there, one that still writes checkpoints.
+    """
+    seen = _stamp(folder)
     try:
         run = load_settings(folder)
-    except RunError:  # damaged: nobody works on it
-        return
-    worker = run.result.get("process")
-    if state_of(run) == "running" and isinstance(worker, dict) and worker.get("pid") != os.getpid():
+    except RunError:  # there is none, or a damaged one
+        return seen
+    worker, file = run.result.get("process"), folder / CHECKPOINT
+    if state_of(run) != "running" or not isinstance(worker, dict):
+        return seen
+    if worker.get("host") == platform.node():
+        busy = worker.get("pid") != os.getpid()
+    else:
+        busy = file.exists() and time.time() - file.stat().st_mtime < SILENT
+    if busy:
         raise RunError(
             f"a training (process {worker.get('pid')} on {worker.get('host')}) is under way in "
             f"{folder}: wait for it, or give another folder (out=…, --out)"
         )
+    return seen
 
 
 def _same(given: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
@@ -187,12 +206,24 @@ class _Job:
     options: Options
     parts: Parts
     folder: Path | None
+    seen: Stamp | None
+    """The stamp of run.json when this run last wrote it, or began."""
     begun: bool = False
     """Whether the folder is this run's: it has a checkpoint of it."""
 
     def _replaces(self) -> bool:
         """Whether an earlier run is in the folder: it stays until a step has been taken."""
-        return self.folder is not None and (self.folder / SETTINGS).exists()
+        return not self.begun and self.folder is not None and (self.folder / SETTINGS).exists()
+
+    def _check_own(self) -> None:
+        """RunError if another training, begun at the same time, has the folder now."""
+        assert self.folder is not None
+        found = _stamp(self.folder)
+        if found is not None and found != self.seen:
+            raise RunError(
+                f"another training has written into {self.folder} since this one began: give each "
+                "its own folder (out=…, --out)"
+            )
 
     def go(self, checkpoint: Checkpoint | None, progress: Any, tensorboard: bool) -> Outcome:
         """Train from the checkpoint (or from the start) to the end, and test."""
@@ -217,8 +248,7 @@ class _Job:
                 metrics=None if self.folder is None else self.folder / METRICS,
             )  # fmt: skip
         except GradientError as error:
-            if self.begun or not self._replaces():
-                self._settle({"state": "failed", "stopped": str(error)})
+            self._settle({"state": "failed", "stopped": str(error)})
             raise
         finally:
             if log is not None:
@@ -246,14 +276,16 @@ class _Job:
 
         def keep(checkpoint: Checkpoint) -> bool:
             nonlocal first
-            if not self.begun and not checkpoint.state.updates and self._replaces():
+            if not checkpoint.state.updates and self._replaces():
                 return False
+            self._check_own()
             content = replace(checkpoint, run=identity).content()
             if not first:
                 write_files({folder / CHECKPOINT: content})
                 return True
             self.run.result = {"state": "running", "process": process()}
             write_files({folder / SETTINGS: self.run.settings(), folder / CHECKPOINT: content})
+            self.seen = _stamp(folder)
             _clean(folder, fresh)
             self.begun, first = True, False
             return True
@@ -263,11 +295,13 @@ class _Job:
     def _settle(self, result: dict[str, Any]) -> None:
         """Write how it ended. The checkpoint stays as long as there is something to go on with."""
         self.run.result = result
-        if self.folder is None:
+        if self.folder is None or (result["state"] != "finished" and self._replaces()):
             return
+        self._check_own()
         if result["state"] == "finished":
             write_files({self.folder / WEIGHTS: self.run.weights()})
         write_files({self.folder / SETTINGS: self.run.settings()})
+        self.seen = _stamp(self.folder)
         if result["state"] == "finished":
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 

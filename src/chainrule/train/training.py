@@ -64,6 +64,7 @@ class Training:
         self.model, self.train, self.validation = model, train, validation
         self.settings, self.loss, self.optimizer = settings, loss, optimizer
         self.schedule, self.augment, self.ahead = schedule, augment, ahead
+        _check_optimizer(model, optimizer)
         self.average = None
         if settings.average is not None:
             self.average = optim.Average(model, settings.average)
@@ -119,22 +120,11 @@ class Training:
                 state.seen += len(x)
             if self.settings.clip is not None:
                 optim.clip_by_norm(self.model, self.settings.clip)
-            self._step()
+            optimizer.step()
         if self.average is not None:
             self.average.update()
         state.batches += parts
         state.updates += 1
-
-    def _step(self) -> None:
-        own = (
-            {id(p) for p in self.model.parameters()} if isinstance(self.model, nn.Module) else None
-        )
-        if own and not any(id(p) in own for p in self.optimizer.parameters):
-            raise DataError(
-                f"the optimizer has none of the model's parameters: make it of this model, "
-                f"{type(self.optimizer).__name__}(model)"
-            )
-        self.optimizer.step()
 
     def _not_finite(self, objective: Tensor) -> None:
         found = first_nonfinite(objective)
@@ -265,3 +255,14 @@ class Training:
         self.best = checkpoint.part("best") or None
         self.state = replace(checkpoint.state, rows=list(checkpoint.state.rows))
         self._clock = time.perf_counter()
+
+
+def _check_optimizer(model: Any, optimizer: Any) -> None:
+    """DataError for an optimizer that was made of another model."""
+    own = {id(p) for p in model.parameters()} if isinstance(model, nn.Module) else set()
+    moved = getattr(optimizer, "parameters", ())
+    if own and moved and not any(id(p) in own for p in moved):
+        raise DataError(
+            "the optimizer has none of the model's parameters: make it of this model, "
+            f"{type(optimizer).__name__}(model)"
+        )
