@@ -188,19 +188,13 @@ def to_float32(values: NDArray[Any], what: str) -> NDArray[np.float32]:
 
 
 def _default_classes(name: str, labels: NDArray[Any]) -> tuple[str, ...]:
-    if labels.min() < 0:
-        at = tuple(int(i) for i in np.argwhere(labels < 0)[0])
-        raise DataError(
-            f"{name}: targets[{', '.join(map(str, at))}] is {labels[at]}; labels count the classes "
-            "from 0"
-        )
     # One stray label of 10⁹ must not make 10⁹ names.
     if labels.max() >= max(len(labels), 2):
         raise DataError(
             f"{name}: label {labels.max()} with only {len(labels)} examples; labels count the "
             "classes from 0. Pass classes=, or float targets for a regression"
         )
-    return tuple(str(k) for k in range(int(labels.max()) + 1))
+    return tuple(str(k) for k in range(max(int(labels.max()), 0) + 1))
 
 
 def _check_arrays(name: str, inputs: NDArray[Any], targets: NDArray[Any]) -> None:
@@ -263,7 +257,7 @@ def _check_range(what: str, labels: NDArray[Any], classes: tuple[str, ...]) -> N
         at = tuple(int(i) for i in np.argwhere((labels < 0) | (labels >= len(classes)))[0])
         raise DataError(
             f"{what}[{', '.join(map(str, at))}] is {labels[at]}, but labels of {len(classes)} "
-            f"classes go from 0 to {len(classes) - 1}"
+            f"classes go from 0 to {len(classes) - 1}: they count the classes from 0"
         )
 
 

@@ -27,6 +27,7 @@ from .checkpoint import FORMAT, Checkpoint, check_format, load_checkpoint
 from .metrics import jsonable
 from .models import build, check_description, count_weights, example_shape
 from .sealed import Arrays, check_size, seal, unseal
+from .sources import PLACES
 
 WEIGHTS, SETTINGS, METRICS = "model.safetensors", "run.json", "metrics.csv"
 CHECKPOINT = "checkpoint.safetensors"
@@ -59,8 +60,9 @@ class Run:
 
     @property
     def identity(self) -> str:
-        """What the files of one run have in common: 16 hex digits of all but its result."""
-        parts = (self.description, self.data, self.training, self.classes, self._recipe())
+        """What the files of one run have in common: 16 hex digits of all but result and places."""
+        data = {name: value for name, value in self.data.items() if name not in PLACES}
+        parts = (self.description, data, self.training, self.classes, self._recipe())
         return hashlib.sha256(json.dumps(jsonable(parts)).encode()).hexdigest()[:16]
 
     @property

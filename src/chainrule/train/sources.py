@@ -32,7 +32,9 @@ HELD_OUT = 5000
 """Of the 60,000 pictures to train on, how many choose the best epoch instead."""
 NAMED = ("digits", "fashion-mnist", "mnist")
 LOCATIONS = ("path", "paths", "folder")
-"""The parts of a source that say where the files are, not what is in them."""
+"""The parts of a source that say where the files are, not what is in them,"""
+PLACES = (*LOCATIONS, "directory")
+"""and the working directory that they are relative to."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from .run import (
     Run,
     check_folder,
     load_progress,
-    load_run,
     load_settings,
 )
 from .runs import progress_of, state_of
@@ -79,7 +78,8 @@ def train(
 ) -> Outcome:  # fmt: skip
     """Train a model on the data of a source (see `sources.describe`), test it, write a run folder.
 
-    An earlier run in the folder is replaced once training has begun; other folders are refused.
+    An earlier run in the folder is replaced once a step is done. Folders with other things, and
+    those in which another process trains, are refused with a RunError.
     """
     folder = None if out is None else check_folder(out)
     seen = None if folder is None else _check_idle(folder)
@@ -102,7 +102,7 @@ def resume(
 
     None if it is finished. `given` are options, and `source` parts of a source, that must be those
     of the run; if one differs it is a RunError with both values. Only files and folders of data
-    may have moved: other contents are refused.
+    may have moved, and their new place is noted: other contents are refused.
     """
     path = Path(folder)
     run = load_settings(path)
@@ -117,10 +117,9 @@ def resume(
         return None
     seen = _check_idle(path)
     parts = load_again(data)
+    run.data = data
     if finished:  # the new place is all there is to note
-        run = load_run(path)
-        run.data = data
-        run.save(path)
+        write_files({path / SETTINGS: run.settings()})
         return None
     if options.for_data(parts.train).describe(parts.train) != run.description:
         raise RunError(f"{where} is damaged: its model is not the one that its settings make")
@@ -131,7 +130,7 @@ def resume(
             "file back, or train anew"
         )
     checkpoint = load_progress(path, run) if begun else None
-    run.model, run.data = build(run.description, options.seed), data
+    run.model = build(run.description, options.seed)
     return _Job(run, options, parts, path, seen).go(checkpoint, progress, tensorboard)
 
 
