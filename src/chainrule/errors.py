@@ -10,6 +10,7 @@ ChainruleError
 ├── GateError (ValueError)         a user's own gate broke its contract
 ├── TraceError (TypeError)         a program whose course depends on values being traced
 ├── GraphError (ValueError)        a graph that breaks the rules `Graph.verify` checks
+├── CompileError (RuntimeError)    a program that cannot be compiled, or a machine that cannot
 ├── CheckError (AssertionError)    a gradient check failed
 ├── DataError (ValueError)         data that cannot be used, with file, row and column
 └── RunError (ValueError)          a run folder that is missing, damaged or does not fit
@@ -54,6 +55,10 @@ class TraceError(ChainruleError, TypeError):
 
 class GraphError(ChainruleError, ValueError):
     """A graph breaks the rules that `Graph.verify` checks."""
+
+
+class CompileError(ChainruleError, RuntimeError):
+    """A program that cannot be compiled as asked, or settings of the compiler that cannot be."""
 
 
 class CheckError(ChainruleError, AssertionError):

@@ -1,0 +1,1 @@
+"""The compiler: a traced program as one native function."""

@@ -1,0 +1,303 @@
+"""How a contraction is run, by a small cost model.
+
+One outer loop becomes the lanes of vectors (`lane`), another the rows of the register tile; the
+tile's sums stay in registers while the summed loops run. Every choice is tried and the one of
+fewest cycles taken, where, with h rows by v vectors of L lanes in a tile,
+
+- a step of the summed loops costs max(h·v, h + v)/2 cycles (two multiply-adds and two loads a
+  cycle), not under 4 cycles for all sums together (latency), and v/4 to bring B from L2;
+- a tile costs 20 cycles more, an output 1/L of a cycle, or one where lanes do not stand side by
+  side; registers hold h·v sums, v vectors of B and one entry of A;
+- packing costs 0.1 of a cycle an entry where it copies runs, 0.3 where it transposes, 2 otherwise.
+
+Lanes may also run along a summed loop that is contiguous on both sides (`across`: dot products);
+each sum then costs three more cycles at its end and nothing has to be packed.
+
+Packing: B always where its lanes do not stand side by side; either where its rows lie a page
+apart or more, so that they would fall into one set of the cache, and are read often enough.
+Blocks of the summed loop: so that a packed panel of B stays in a quarter of L2; partial sums wait
+in scratch. Bands of rows: so that their part of A stays in half of L2. Parts: a long sum with few
+outputs is summed in eight parts, whatever the number of threads, then these are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from .machine import Machine
+
+SMALL = 30_000
+"""Multiply-adds below which waking the other threads costs more than they bring."""
+PARTS = 8
+"""Into how many parts a long sum with few outputs is split."""
+PAGE = 4096
+"""Bytes between addresses that fall into one set of the first cache."""
+
+
+class Loop(NamedTuple):
+    """A loop and how far one step of it moves in A, B and each other buffer, in entries."""
+
+    size: int
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """acc[outer] = Σ over inner of A·B; then the epilogue, once for every entry of outer.
+
+    Loops may stand in any order and number. Strides may be 0 or negative, and entries of A and B
+    may be read by several steps. `dtype` is that of A, B and the sum; `others` lists the dtypes
+    of the further buffers, which the epilogue reads or writes.
+    """
+
+    outer: tuple[Loop, ...]
+    inner: tuple[Loop, ...]
+    dtype: np.dtype[np.generic]
+    others: tuple[np.dtype[np.generic], ...]
+
+    @property
+    def flops(self) -> int:
+        return 2 * entries(self.outer) * entries(self.inner)
+
+
+def entries(loops: Iterable[Loop]) -> int:
+    """The number of steps of a nest."""
+    total = 1
+    for loop in loops:
+        total *= loop.size
+    return total
+
+
+class Piece(NamedTuple):
+    """Neighbouring lanes of a tile's row: where they start, the vector's width, how many count."""
+
+    start: int
+    lanes: int
+    active: int
+
+
+class Split(NamedTuple):
+    """`size` steps as `parts` runs: the first `long` of them of `most` steps, others one less."""
+
+    size: int
+    parts: int
+
+    @property
+    def most(self) -> int:
+        return -(-self.size // self.parts)
+
+    @property
+    def long(self) -> int:
+        return self.size - self.parts * (self.most - 1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A tile is a run of `rows` times `whole`, by `vectors` vectors along `lane`.
+
+    Strides of all loops are in the order (rows' operand, lanes' operand, others…): with `swap`,
+    B is the first. Offsets are those of the first entries.
+    """
+
+    swap: bool
+    offsets: tuple[int, ...]
+    lane: Loop
+    lanes: int
+    vectors: int
+    rows: Loop
+    runs: Split
+    whole: Loop
+    batch: tuple[Loop, ...]
+    inner: tuple[Loop, ...]
+    across: bool
+    packed: tuple[bool, bool] = (False, False)
+    blocks: Split = Split(1, 1)  # noqa: RUF009 - a tuple
+    parts: int = 1
+    bands: Split = Split(1, 1)  # noqa: RUF009 - a tuple
+
+    @property
+    def width(self) -> int:
+        return self.lanes * self.vectors
+
+    @property
+    def panels(self) -> int:
+        return -(-self.lane.size // self.width)
+
+    @property
+    def tiles(self) -> int:
+        return entries(self.batch) * self.panels * self.runs.parts
+
+
+def pieces(active: int, lanes: int, masks: bool) -> list[Piece]:
+    """So many entries as vectors; the ragged end masked, or by halves where masks are dear."""
+    full, rest = divmod(active, lanes)
+    found = [Piece(k * lanes, lanes, lanes) for k in range(full)]
+    start = full * lanes
+    while rest > 0:
+        part = 1 << (rest - 1).bit_length() if masks else 1 << (rest.bit_length() - 1)
+        found.append(Piece(start, part, min(part, rest)))
+        start, rest = start + part, rest - part
+    return found
+
+
+def plan(problem: Contraction, machine: Machine) -> Plan:
+    """The cheapest way by the model of this file."""
+    buffers = 2 + len(problem.others)
+    offsets = [0] * buffers
+    outer, inner = (
+        _merged([_forward(_padded(x, buffers), offsets) for x in loops])
+        for loops in (problem.outer, problem.inner)
+    )
+    found = []
+    for swap in (False, True):
+        turn = (1, 0, *range(2, buffers)) if swap else tuple(range(buffers))
+        turned = [Loop(x.size, tuple(x.strides[k] for k in turn)) for x in outer]
+        summed = [Loop(x.size, tuple(x.strides[k] for k in turn)) for x in inner]
+        summed.sort(key=lambda x: -max(map(abs, x.strides[:2])))
+        start = Plan(
+            swap, tuple(offsets[k] for k in turn), none := Loop(1, (0,) * buffers), 1, 1, none,
+            Split(1, 1), none, (), tuple(summed), False,
+        )  # fmt: skip
+        for lane in turned or [none]:
+            rest = [x for x in turned if x is not lane]
+            found.append(_tile(replace(start, lane=lane), rest, problem, machine))
+            for k in summed:
+                if all(s in (0, 1) for s in k.strides[:2]) and any(k.strides[:2]):
+                    order = (*(x for x in summed if x is not k), k)
+                    dots = replace(start, lane=lane, inner=order, across=True)
+                    found.append(_tile(dots, rest, problem, machine))
+    best = min(found, key=lambda x: x[0])[1]
+    return _blocked(best, problem, machine)
+
+
+def _padded(loop: Loop, buffers: int) -> Loop:
+    """The loop with a stride for every buffer; summed loops may leave out those of others."""
+    return Loop(loop.size, (*loop.strides, *[0] * (buffers - len(loop.strides))))
+
+
+def _forward(loop: Loop, offsets: list[int]) -> Loop:
+    """The loop run the other way if most of its strides are negative."""
+    if sum((s > 0) - (s < 0) for s in loop.strides) >= 0:
+        return loop
+    for k, stride in enumerate(loop.strides):
+        offsets[k] += (loop.size - 1) * stride
+    return Loop(loop.size, tuple(-s for s in loop.strides))
+
+
+def _merged(loops: Sequence[Loop]) -> list[Loop]:
+    """Loops that follow each other in every buffer made one; those of one step left out."""
+    left = [loop for loop in loops if loop.size != 1]
+    while True:
+        for one in left:
+            after = tuple(s * one.size for s in one.strides)
+            other = next((x for x in left if x is not one and x.strides == after), None)
+            if other is not None:
+                break
+        else:
+            return left
+        left = [x for x in left if x is not one and x is not other]
+        left.append(Loop(one.size * other.size, one.strides))
+
+
+def _tile(start: Plan, rest: list[Loop], problem: Contraction,
+          machine: Machine) -> tuple[float, Plan]:  # fmt: skip
+    """(cycles, plan) with these lanes and the best rows and tile."""
+    lane, none = start.lane, start.whole
+    rows = min(rest, key=lambda x: (x.strides[1] != 0, x.strides[0] == 0, -x.size), default=none)
+    whole = none
+    others = [x for x in rest if x is not rows]
+    if 1 < rows.size <= 8 and rows.strides[1] == 0:
+        more = [x for x in others if x.strides[1] == 0 and x.strides[0] != 0]
+        if more:
+            whole, rows = rows, max(more, key=lambda x: x.size)
+            others = [x for x in others if x is not rows]
+    widest = 4 if start.across else machine.lanes(problem.dtype)
+    bits = (lane.size - 1 if machine.masks else lane.size).bit_length() - (not machine.masks)
+    lanes = min(widest, 1 << bits)
+    groups = -(-lane.size // lanes)
+    steps = entries(start.inner)
+    if start.across:
+        size = start.inner[-1].size
+        wide = machine.lanes(problem.dtype)
+        steps = steps // size * -(-size // wide) if size else 0
+    best: tuple[float, int, int] | None = None
+    for vectors in range(1, min(2 if start.across else 4, groups) + 1):
+        columns = vectors * (lanes if start.across else 1)
+        most = min((machine.registers - columns - 1) // columns, 28)
+        for height in range(1, max(1, min(most // whole.size, rows.size)) + 1):
+            runs = -(-rows.size // height)
+            h = rows.size * whole.size / runs  # on average
+            total = 0.0
+            for count, v in ((groups // vectors, vectors), (1, groups % vectors)):
+                v *= columns // vectors
+                loads = (h if rows.strides[0] or lane.strides[0] else 1) * (
+                    v if lane.strides[0] else 1
+                )
+                loads += (h if rows.strides[1] else 1) * (v if lane.strides[1] else 1)
+                step = max(h * v / 2, loads / 2, 0.5 if h * v < 8 else 4) + v / 4
+                ends = h * v * 3 if start.across else 0
+                total += count * runs * (step * steps + 20 + ends) * (v > 0)
+            if best is None or total < best[0]:
+                best = total, vectors, runs
+    assert best is not None
+    cost, vectors, runs = best
+    cost *= entries(others)
+    outputs = entries([*rest, lane])
+    cost += outputs * sum(1 / lanes if s in (0, 1) else 1 for s in lane.strides[2:])
+    made = replace(
+        start, lanes=lanes, vectors=vectors, rows=rows, runs=Split(rows.size, runs), whole=whole,
+        batch=tuple(sorted(others, key=lambda x: -max(map(abs, x.strides[:2])))),
+    )  # fmt: skip
+    if not start.across:
+        if lane.strides[0] not in (0, 1):
+            cost += outputs * entries(start.inner) * 2
+        if lane.strides[1] not in (0, 1):
+            made = replace(made, packed=(False, True))
+            cost += _packing(made, 1)
+    return cost, made
+
+
+def _packing(made: Plan, k: int) -> float:
+    """Cycles of packing operand k."""
+    inner = [x for x in made.inner if x.strides[k]]
+    side = made.lane if k else made.rows
+    count = entries([*(x for x in made.batch if x.strides[k]), *inner, side])
+    if side.strides[k] == 1:
+        return 0.1 * count
+    return (0.3 if any(x.strides[k] == 1 for x in inner) else 2.0) * count
+
+
+def _blocked(made: Plan, problem: Contraction, machine: Machine) -> Plan:
+    """The plan with its packing, blocks, parts and bands."""
+    if made.across or not made.inner or problem.flops < 2 * SMALL or not problem.flops:
+        return made
+    size = problem.dtype.itemsize
+    steps = entries(made.inner)
+    packed = list(made.packed)
+    fast = min(abs(x.strides[1]) for x in made.inner) * size
+    if made.lane.strides[1] == 1 and made.runs.parts >= 8 and fast >= 1024 and steps >= 128:
+        packed[1] = True
+    if (
+        made.rows.strides[0] and made.whole.size == 1 and not made.lane.strides[0]
+        and made.panels >= 4 and not any(x.strides[0] for x in made.batch)
+        and sum(x.strides[0] != 0 for x in made.inner) == 1 and steps >= 128
+        and max(abs(made.rows.strides[0]), abs(made.inner[-1].strides[0])) * size >= 2048
+    ):  # fmt: skip
+        packed[0] = True
+    panel = steps * made.width * size
+    outermost = made.inner[0].size
+    blocks = min(outermost, max(1, round(panel / (machine.l2 / 4))))
+    parts = 1
+    if made.tiles <= PARTS and steps >= 4096 and outermost >= PARTS:
+        parts = PARTS
+        blocks = min(outermost // PARTS, -(-blocks // PARTS)) * PARTS
+    band = steps // blocks * made.runs.most * size
+    bands = max(1, min(made.runs.parts, round(band * made.runs.parts / (machine.l2 / 2))))
+    return replace(
+        made, packed=(packed[0], packed[1]), blocks=Split(outermost, blocks), parts=parts,
+        bands=Split(made.runs.parts, bands),
+    )  # fmt: skip

@@ -1,0 +1,182 @@
+"""A graph as native code: built once, run on arrays."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.graph import Graph
+from ..core.types import size_of
+from . import cache, native, runtime
+from .kernels import Buffer, Call, Kernel, Repeat, View
+from .lower import lower
+from .machine import Machine
+from .passes import simplify
+from .program import DATA, Program, sequential_of
+
+Array = np.ndarray[Any, Any]
+
+
+def _data_stands_there() -> bool:
+    """Whether the address of an array's data can be read from the array object itself."""
+    probe = np.zeros(3)
+    return ctypes.c_void_p.from_address(id(probe) + DATA).value == probe.ctypes.data
+
+
+BY_OBJECT = _data_stands_there()
+
+
+def address_of(array: Array) -> int:
+    return int(array.ctypes.data)
+
+
+class Executable:
+    """A graph compiled for a machine. `run` takes the arrays of inputs, captured leaves, outputs
+    and assignments, in this order; the first two are read, the others written."""
+
+    def __init__(self, graph: Graph, machine: Machine) -> None:
+        self.graph, self.machine = simplify(graph), machine
+        kernels, block = lower(self.graph)
+        pairs: dict[Buffer, Buffer] = {}
+        captured = {id(tensor): k for k, (tensor, _) in enumerate(graph.captured)}
+        for k, (variable, _) in enumerate(graph.assignments):
+            if id(variable) in captured:
+                leaf = self.graph.captured[captured[id(variable)]][1]
+                pairs[block.views[leaf].buffer] = block.slots["assigned", k]
+        self.threads = 1 if runtime.nested() else threads_for(kernels, machine)
+        self.program = Program(kernels, pairs, machine, self.threads)
+        if all(p.serial for p in self.program.pieces):
+            self.threads = 1
+        self._constants = block.constants
+        self._prepare(block)
+
+    def _prepare(self, block: Any) -> None:
+        graph, program = self.graph, self.program
+        counts = {"input": len(graph.inputs), "captured": len(graph.captured),
+                  "output": len(graph.outputs), "assigned": len(graph.assignments)}  # fmt: skip
+        first, total = {}, 0
+        for kind, n in counts.items():
+            first[kind] = total
+            total += n
+        self._arrays = total
+        raw: set[int] = set() if BY_OBJECT else set(range(total))
+        slots: dict[Buffer, int] = {}
+        entries: dict[int, int] = {}
+        kernels = list(every(program.kernels))
+        views = [b for k in kernels for b in k.reads() | k.writes()]
+        known: dict[int, int] = {}
+        for b in views:
+            if b.slot is None or b.slot[0] == "table" or b in slots:
+                continue
+            kind, k = b.slot
+            if kind == "constant":
+                if k not in known:
+                    known[k] = total
+                    entries[total] = address_of(block.constants[k])
+                    raw.add(total)
+                    total += 1
+                slots[b] = known[k]
+            else:
+                slots[b] = first[kind] + k
+        program.tables = block.constants
+        program.calls = {}
+        self._callbacks, self._places = [], []
+        self._slots = slots
+        for kernel in kernels:
+            if isinstance(kernel, Call):
+                places = np.zeros(max(1, len(sequential_of(kernel))), np.int64)
+                callback = runtime.make_callback(self._caller(kernel, places))
+                self._callbacks.append(callback)
+                self._places.append(places)
+                entries[total], entries[total + 1] = callback.address, address_of(places)
+                raw |= {total, total + 1}
+                program.calls[kernel] = (total, total + 1)
+                total += 2
+        memory = np.empty(program.arena + 64, np.uint8)
+        start = -address_of(memory) % 64
+        self._arena = memory[start : start + program.arena]
+        entries[total] = address_of(memory) + start
+        self._layout = (slots, raw | {total, total + 1}, total)
+        program.emit_step(*self._layout)
+        self.llvm = str(program.module)
+        key = cache.key_of(self.llvm, self.machine.cpu, self.machine.features)
+        code = cache.get(key)
+        if code is None:
+            code = native.object_code(self.llvm, self.machine)
+            cache.put(key, code)
+        self._library = native.Library(code, self.machine)
+        self._table = (ctypes.c_void_p * (total + 2))()
+        for place, value in entries.items():
+            self._table[place] = value
+        self._table_address = ctypes.addressof(self._table)
+        self._step = runtime.prepare(
+            self._library.address("step"), self.threads, self._callbacks
+        )
+        self._last: list[Any] = [None] * self._arrays
+
+    def run(self, arrays: Sequence[Array]) -> None:
+        """Run the step on these arrays."""
+        table, last = self._table, self._last
+        for k, array in enumerate(arrays):
+            if array is not last[k]:
+                last[k] = array
+                table[k] = id(array) if BY_OBJECT else address_of(array)
+        self._step(self._table_address)
+
+    def _caller(self, kernel: Call, places: Array) -> Any:
+        """What runs a gate in Python, on views of the buffers."""
+        node = kernel.node
+        symbols = sequential_of(kernel)
+
+        def array(view: View, shape: tuple[int, ...]) -> Array:
+            buffer, base, strides = view
+            at = base.offset + sum(
+                a * int(places[symbols.index(s)]) for s, a in base.terms
+            )
+            size = buffer.dtype.itemsize
+            if buffer.slot is None:
+                memory: Any = self._arena
+                at = at * size + buffer.start
+            elif buffer.slot[0] in ("table", "constant"):
+                memory, at = self._constants[buffer.slot[1]], at * size
+            else:
+                memory, at = self._last[self._slots[buffer]], at * size
+            if not size_of(shape):
+                return np.empty(shape, buffer.dtype)
+            if buffer.slot is not None and buffer.slot[0] == "constant":
+                return np.lib.stride_tricks.as_strided(
+                    memory, shape, tuple(s * size for s in strides)
+                )
+            flat = memory.reshape(-1).view(np.uint8)
+            return np.ndarray(
+                shape, buffer.dtype, flat.data, at, tuple(s * size for s in strides)
+            )
+
+        def call() -> None:
+            values = [array(*x) if isinstance(x, tuple) else x for x in kernel.inputs]
+            assert node.primitive is not None
+            found = node.primitive.forward(*values, **(node.params or {}))
+            results = found if isinstance(found, tuple) else (found,)
+            for (view, shape), result in zip(kernel.outputs, results, strict=True):
+                array(view, shape)[...] = result
+
+        return call
+
+
+def threads_for(kernels: Sequence[Kernel], machine: Machine) -> int:
+    """One thread where the whole step takes a few microseconds, else all there are."""
+    work = sum(k.flops for k in every(kernels))
+    return machine.threads if work > 2_000_000 else 1
+
+
+def every(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Kernels, also those inside of loops."""
+    found: list[Kernel] = []
+    for k in kernels:
+        found.append(k)
+        if isinstance(k, Repeat):
+            found += every(k.body)
+    return found

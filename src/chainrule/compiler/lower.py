@@ -1,0 +1,515 @@
+"""From a graph to kernels: which gates are computed together, and where their values lie.
+
+Gates are visited from the last to the first. Each one then knows who uses its value:
+
+- A gate that is pure index arithmetic (permute, slice, windows, broadcast, pad …) or a light map of
+  one array is written into the expressions of its users; nothing is computed for it on its own.
+- A gate whose users all lie in groups of its own shape joins them (the groups become one, if no
+  path leads from one to the other through a third): one loop nest, values in registers.
+- A contraction takes the group of its users as its epilogue. A reduction takes what it reduces as
+  its prologue, if nobody else uses that.
+- Everything else is stored, and read where it is needed.
+
+What must lie in memory is said by `Lowering.require`; index maps on the way to it are strides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from ..core.graph import Graph
+from ..core.node import Node
+from ..core.primitive import ITEM, LINK
+from ..core.types import Shape, TupleType, size_of
+from ..ops.loop import SCAN
+from ..ops.shaping import CONCAT, UNSTACK
+from . import reading
+from .repeat import outline
+from .expressions import Expressions
+from .kernels import ZERO, Affine, Buffer, Call, Kernel, Loops, Repeat, Store, View, at, contiguous
+from .reading import Kind
+
+SMALL = 1024
+"""Bytes up to which a constant array is part of the code."""
+
+
+@dataclass(eq=False)
+class Group:
+    """Gates computed in one loop nest over `space`; `anchor` is the contraction in front."""
+
+    space: Shape
+    members: dict[Node, None] = field(default_factory=dict)
+    anchor: Node | None = None
+    special: bool = False
+    plain: bool = True
+    """Whether it may be an epilogue: no reduction, no table, no guard."""
+
+
+@dataclass
+class Use:
+    """How a group uses a value: at its own index, and each entry at most once."""
+
+    aligned: bool
+    once: bool
+
+
+class Lowering:
+    """Kernels of a block of nodes: a whole graph, or the body of a loop.
+
+    `views` says where values lie: leaves at first, more as they are required.
+    """
+
+    def __init__(self, symbols: Any = None, constants: list[Any] | None = None) -> None:
+        self.symbols = symbols or count()
+        self.constants: list[Any] = [] if constants is None else constants
+        self.views: dict[Node, View] = {}
+        self.alias: dict[Node, Any] = {}
+        self.nodes: list[Node] = []
+        self.stored: dict[Node, None] = {}
+        """The nodes that a kernel of this block has to write to their view."""
+        self.uses: dict[Node, dict[Group, Use]] = {}
+        self.group_of: dict[Node, Group] = {}
+        self.constant_views: dict[int, View] = {}
+        self.kernels: list[Kernel] = []
+        self.repeats: dict[Node, Repeat] = {}
+        self.items: dict[tuple[Node, int], Any] = {}
+        """What stands for an output of a gate with several."""
+        self.slots: dict[tuple[str, int], Buffer] = {}
+        """The buffers of what the program returns and assigns."""
+        self.operands: dict[Node, list[Any]] = {}
+        """The operands of a node, where they are others than it names."""
+
+    # -- the block ------------------------------------------------------------------------------
+
+    def resolve(self, x: Any) -> Any:
+        """The node or constant that stands for an operand."""
+        while isinstance(x, Node) and x in self.alias:
+            x = self.alias[x]
+        return x
+
+    def inputs(self, node: Node) -> list[Any]:
+        """The operands; a part of unstack reads the operand of it."""
+        if node in self.operands:
+            return self.operands[node]
+        found = [self.resolve(x) for x in node.inputs]
+        if node.primitive is ITEM and found[0].primitive is UNSTACK:
+            return self.inputs(found[0])
+        return found
+
+    def add(self, nodes: Sequence[Node]) -> None:
+        """Take nodes in order; recomputed bodies are laid open, joins become copies of parts."""
+        for node in nodes:
+            primitive = node.primitive
+            if primitive is ITEM:
+                parent = self.resolve(node.inputs[0])
+                if (parent, node.params["index"]) in self.items:  # type: ignore[index]
+                    self.alias[node] = self.items[parent, node.params["index"]]  # type: ignore[index]
+                    continue
+            elif primitive is not None and primitive.name == "remat":
+                self._open(node)
+                continue
+            elif primitive is CONCAT:
+                self._join(node)
+                continue
+            elif primitive is SCAN:
+                self.repeats[node] = outline(self, node)
+            elif primitive is not UNSTACK and isinstance(node.type, TupleType):
+                for k, t in enumerate(node.type.items):
+                    self.item(node, k, self.new_view(t.shape, t.dtype))
+            elif primitive is not None and reading.is_identity(node):
+                self.alias[node] = self.resolve(node.inputs[0])
+                continue
+            self.nodes.append(node)
+
+    def item(self, node: Node, index: int, view: View) -> None:
+        """Say where an output of a gate with several lies."""
+        kind: Any = node.type
+        part = Node(ITEM, (node,), {"index": index}, None, kind.items[index], node.where, node.scope)
+        self.items[node, index] = part
+        self.views[part] = view
+
+    def _open(self, node: Node) -> None:
+        (body,) = node.primitive.bodies(node.params or {})  # type: ignore[union-attr]
+        for leaf, x in zip(body.inputs, node.inputs, strict=True):
+            self.alias[leaf] = self.resolve(x)
+        self.add(body.nodes)
+        for k, out in enumerate(body.outputs):
+            self.items[node, k] = out
+
+    def _join(self, node: Node) -> None:
+        """A concatenation: its parts are stored into their places."""
+        axis, start = node.params["axis"], 0  # type: ignore[index]
+        view = self.new_view(node.type.shape, node.type.dtype)
+        parts = []
+        for x in self.inputs(node):
+            base = view.base.plus(Affine((), start * view.strides[axis]))
+            parts.append(self.copy(x, View(view.buffer, base, view.strides), node))
+            start += x.shape[axis]
+        joined = Node(CONCAT, tuple(parts), node.params, None, node.type, node.where, node.scope)
+        self.alias[node] = joined
+        self.views[joined] = view
+        self.nodes.append(joined)
+
+    def copy(self, x: Any, view: View, like: Node | None = None) -> Node:
+        """A node that stores x (a node or constant) to a view."""
+        x = self.resolve(x)
+        type_ = x.type if isinstance(x, Node) else reading.constant_type(x)
+        node = Node(LINK, (x,), {}, None, type_)
+        if like is not None:
+            node.where, node.scope = like.where, like.scope
+        self.views[node] = view
+        self.stored[node] = None
+        self.nodes.append(node)
+        return node
+
+    def new_view(self, shape: Shape, dtype: np.dtype[Any]) -> View:
+        return View(Buffer(dtype, size_of(shape)), ZERO, contiguous(shape))
+
+    # -- memory ---------------------------------------------------------------------------------
+
+    def require(self, x: Any) -> View:
+        """Where x lies in memory; from now on it has to."""
+        x = self.resolve(x)
+        if not isinstance(x, Node):
+            return self.constant(np.asarray(x))
+        if x in self.views:
+            return self.views[x]
+        if reading.kind(x) is Kind.READ:
+            view = reading.through(x, self.require(reading.source(x)))
+            if view is not None:
+                self.views[x] = view
+                return view
+        if x.primitive is ITEM:
+            raise AssertionError(f"{x!r} has no place")
+        view = self.new_view(x.type.shape, x.type.dtype)
+        self.views[x] = view
+        self.stored[x] = None
+        return view
+
+    def constant(self, array: np.ndarray[Any, Any]) -> View:
+        """A constant array: by reference, a small one as part of the code."""
+        if id(array) not in self.constant_views:
+            kind = "table" if array.nbytes <= SMALL else "constant"
+            step = array.dtype.itemsize
+            if kind == "table" or any(s % step for s in array.strides):
+                array_ = np.ascontiguousarray(array)
+            else:
+                array_ = array
+            buffer = Buffer(array.dtype, array.size, (kind, len(self.constants)))
+            self.constants.append(array_)
+            strides = tuple(s // step for s in array_.strides)
+            self.constant_views[id(array)] = View(buffer, ZERO, strides)
+            self.keep = [*getattr(self, "keep", []), array]  # its id stays its own
+        return self.constant_views[id(array)]
+
+    # -- who is computed with whom --------------------------------------------------------------
+
+    def lower(self) -> list[Kernel]:
+        """The kernels of the nodes added, in an order in which they can run."""
+        self.position = {node: k for k, node in enumerate(self.nodes)}
+        for node in reversed(self.nodes):
+            self._place(node)
+        groups = self._ordered()
+        for group in groups:
+            self.kernels += self._kernels(group)
+        return self.kernels
+
+    def _place(self, node: Node) -> None:
+        kind = reading.kind(node)
+        uses = self.uses.get(node, {})
+        stored = node in self.stored
+        if kind is Kind.NONE:
+            return
+        if kind in (Kind.CALL, Kind.SCATTER, Kind.REPEAT):
+            if uses or stored or kind is Kind.REPEAT or isinstance(node.type, TupleType):
+                self._alone(node, kind)
+            return
+        if not uses and not stored:
+            return
+        if node.primitive is LINK and self._adopt(node):
+            return
+        bare = kind is not Kind.PAD or all(g.anchor is None for g in uses)
+        if not stored and bare and reading.is_lazy(node, kind, self.inputs(node)):
+            for group in uses:
+                group.plain = group.plain and kind is not Kind.PAD
+            for x in self.inputs(node):
+                self._use(x, uses, *reading.edge(node, x))
+            return
+        if kind is Kind.READ and reading.merges(node):
+            self._alone(node, kind)
+            return
+        aligned = [g for g, use in uses.items() if use.aligned and g.space == node.type.shape]
+        others = [g for g in uses if g not in aligned]
+        if kind is Kind.CONTRACT:
+            self._place_contraction(node, aligned, others)
+            return
+        if (
+            len(uses) == 1 and others and not stored and next(iter(uses.values())).once
+            and kind in (Kind.MAP, Kind.READ, Kind.PAD, Kind.GATHER) and not others[0].anchor
+        ):  # fmt: skip
+            self._join_group(node, others[0], kind)
+            return
+        if kind not in (Kind.MAP, Kind.READ):  # an epilogue takes neither guards nor reductions
+            others += [g for g in aligned if g.anchor is not None]
+            aligned = [g for g in aligned if g.anchor is None]
+        home = self._merge(node, aligned)
+        if others or len(home) != 1 or len(aligned) > 1:
+            self.require(node)
+        group = home[0] if home else Group(node.type.shape)
+        self._join_group(node, group, kind)
+
+    def _adopt(self, copy: Node) -> bool:
+        """Let what is copied lie where the copy goes, if it lies nowhere yet."""
+        (x,) = self.inputs(copy)
+        if not isinstance(x, Node) or x in self.views or x not in self.position:
+            return False
+        if reading.kind(x) not in (Kind.MAP, Kind.REDUCE, Kind.CONTRACT, Kind.GATHER):
+            return False
+        self.views[x] = self.views[copy]
+        self.stored[x] = None
+        del self.stored[copy]
+        return True
+
+    def _join_group(self, node: Node, group: Group, kind: Kind) -> None:
+        group.members[node] = None
+        self.group_of[node] = group
+        if kind not in (Kind.MAP, Kind.READ):
+            group.plain = False
+        own = Use(node.type.shape == group.space, True)
+        for x in self.inputs(node):
+            if kind is Kind.GATHER:
+                self.require(x)
+                continue
+            aligned, once = reading.edge(node, x)
+            self._use(x, {group: own}, aligned, once)
+
+    def _use(self, x: Any, uses: dict[Group, Use], aligned: bool, once: bool) -> None:
+        x = self.resolve(x)
+        if not isinstance(x, Node):
+            return
+        known = self.uses.setdefault(x, {})
+        for group, use in uses.items():
+            new = Use(use.aligned and aligned, use.once and once)
+            if group in known:
+                new = Use(new.aligned and known[group].aligned, False)
+                if known[group].aligned and new.aligned:
+                    new = Use(True, True)
+            known[group] = new
+
+    def _alone(self, node: Node, kind: Kind) -> None:
+        """A kernel of its own; its operands lie in memory."""
+        if not isinstance(node.type, TupleType):
+            self.require(node)
+        group = Group((), {node: None}, special=True, plain=False)
+        self.group_of[node] = group
+        if kind is Kind.REPEAT:
+            return  # its operands were required when it was outlined
+        for x in self.inputs(node):
+            self.require(x)
+
+    def _place_contraction(self, node: Node, aligned: list[Group], others: list[Group]) -> None:
+        for x in self.inputs(node):
+            self.require(x)
+        home = None
+        for group in aligned:
+            free = group.plain and group.anchor is None and not group.special
+            if free and self._independent(node, group, [g for g in aligned if g is not group]):
+                home = group
+                break
+        if home is None:
+            home = Group(node.type.shape)
+            if node not in self.stored:
+                self.require(node)
+        elif others or len(aligned) > 1:
+            self.require(node)
+        home.anchor = node
+        home.members[node] = None
+        self.group_of[node] = home
+
+    # -- no cycles ------------------------------------------------------------------------------
+
+    def _reaches(self, starts: Sequence[Any], targets: set[Group]) -> bool:
+        """Whether what the starts depend on includes a member of these groups."""
+        stack = [x for x in starts if isinstance(x, Node)]
+        seen: set[Any] = set()
+        while stack:
+            x = stack.pop()
+            group = self.group_of.get(x)
+            if group in targets:
+                return True
+            key: Any = x if group is None else group
+            if key in seen:
+                continue
+            seen.add(key)
+            for member in (x,) if group is None else group.members:
+                stack.extend(y for y in self.inputs(member) if isinstance(y, Node))
+        return False
+
+    def _outside(self, group: Group, also: Sequence[Group] = ()) -> list[Any]:
+        """The operands of a group that are no members of it."""
+        inside = {m for g in (group, *also) for m in g.members}
+        return [x for g in (group, *also) for m in g.members for x in self.inputs(m)
+                if isinstance(x, Node) and x not in inside]  # fmt: skip
+
+    def _independent(self, node: Node, group: Group, rest: Sequence[Group]) -> bool:
+        """Whether node may be computed in group, and rest read it from there."""
+        if self._reaches(self.inputs(node), {group}):
+            return False
+        # a group that uses the value runs later: nothing in this one may depend on it
+        users = {g for g in self.uses.get(node, {}) if g is not group}
+        before = [x for x in self._outside(group) if x is not node]
+        return not users or not self._reaches(before, users)
+
+    def _merge(self, node: Node, groups: list[Group]) -> list[Group]:
+        """As few groups as can be made of these; the node can be computed in the first."""
+        groups = [g for g in groups if not g.special]
+        groups = [g for g in groups if self._independent(node, g, groups)]
+        if not groups:
+            return []
+        groups.sort(key=lambda g: (g.anchor is not None, len(g.members)))
+        first, *rest = groups
+        left = [first]
+        for group in rest:
+            if first.anchor is not None and group.anchor is not None:
+                left.append(group)
+                continue
+            blocked = (first.anchor or group.anchor) and not (first.plain and group.plain)
+            both = {first, group}
+            apart = [x for g in both for x in self._outside(g) if self.group_of.get(x) not in both]
+            if blocked or self._reaches(apart, both):
+                left.append(group)
+                continue
+            first = self._unite(first, group)
+            left[0] = first
+        return left
+
+    def _unite(self, first: Group, second: Group) -> Group:
+        first.members.update(second.members)
+        first.anchor = first.anchor or second.anchor
+        first.plain = first.plain and second.plain
+        for member in second.members:
+            self.group_of[member] = first
+        for known in self.uses.values():
+            if second in known:
+                use = known.pop(second)
+                if first in known:
+                    same = known[first].aligned and use.aligned
+                    use = Use(same, same)
+                known[first] = use
+        return first
+
+    def _ordered(self) -> list[Group]:
+        """The groups, each after those it depends on, otherwise as the program has them."""
+        order: list[Group] = []
+        state: dict[Group, int] = {}
+
+        def visit(group: Group) -> None:
+            stack: list[tuple[Group, Any]] = [(group, iter(self._before(group)))]
+            state[group] = 1
+            while stack:
+                top, more = stack[-1]
+                for other in more:
+                    if state.get(other, 0) == 1:
+                        raise AssertionError("kernels depend on each other in a circle")
+                    if other not in state:
+                        state[other] = 1
+                        stack.append((other, iter(self._before(other))))
+                        break
+                else:
+                    state[top] = 2
+                    order.append(top)
+                    stack.pop()
+
+        for node in self.nodes:
+            found = self.group_of.get(node)
+            if found is not None and found not in state:
+                visit(found)
+        return order
+
+    def _before(self, group: Group) -> list[Group]:
+        """The groups whose results this one reads."""
+        found: dict[Group, None] = {}
+        stack = self._outside(group)
+        seen = set(stack)
+        while stack:
+            x = stack.pop()
+            other = self.group_of.get(x)
+            if other is not None and other is not group:
+                found[other] = None
+                continue
+            for y in self.inputs(x):
+                if isinstance(y, Node) and y not in seen:
+                    seen.add(y)
+                    stack.append(y)
+        return list(found)
+
+    # -- kernels --------------------------------------------------------------------------------
+
+    def _kernels(self, group: Group) -> list[Kernel]:
+        first = next(iter(group.members))
+        if group.special:
+            return self._special(first)
+        symbols = [next(self.symbols) for _ in group.space]
+        index = tuple(at(s) for s in symbols)
+        build = Expressions(self, group)
+        stores = [
+            Store(self.views[m].buffer, self.views[m].address(index), build(m, index))
+            for m in sorted(group.members, key=self.position.__getitem__)
+            if m in self.stored
+        ]
+        loops = list(zip(symbols, group.space, strict=True))
+        nodes = sorted(
+            (m for m in group.members if m.primitive is not LINK), key=self.position.__getitem__
+        ) or [first]
+        if group.anchor is not None:
+            return [build.product(group.anchor, loops, stores, nodes)]
+        return [Loops(nodes, loops=loops, stores=stores)]
+
+    def _special(self, node: Node) -> list[Kernel]:
+        kind = reading.kind(node)
+        if kind is Kind.REPEAT:
+            return [self.repeats[node]]
+        view = None if isinstance(node.type, TupleType) else self.views[node]
+        if kind is Kind.SCATTER:
+            return reading.scatter(self, node, view)
+        if kind is Kind.READ:
+            return [reading.regroup(self, node, view)]
+        inputs: list[Any] = []
+        for x in self.inputs(node):
+            if isinstance(x, Node):
+                inputs.append((self.require(x), x.type.shape))
+            else:
+                inputs.append(np.asarray(x))
+        if view is not None:
+            return [Call([node], node=node, inputs=inputs, outputs=[(view, node.type.shape)])]
+        outputs = [(self.views[self.items[node, k]], t.shape)
+                   for k, t in enumerate(node.type.items)]  # type: ignore[attr-defined]  # fmt: skip
+        return [Call([node], node=node, inputs=inputs, outputs=outputs)]
+
+
+def lower(graph: Graph) -> tuple[list[Kernel], Lowering]:
+    """The kernels of a graph. Arrays of the call are buffers with a slot."""
+    block = Lowering()
+    for kind, leaves in (("input", graph.inputs), ("captured", [leaf for _, leaf in graph.captured])):
+        for k, leaf in enumerate(leaves):
+            shape, dtype = leaf.type
+            buffer = Buffer(dtype, size_of(shape), (kind, k), f"{kind}{k}")
+            block.views[leaf] = View(buffer, ZERO, contiguous(shape))
+    block.add(graph.nodes)
+    sinks = [("output", k, x) for k, x in enumerate(graph.outputs)]
+    sinks += [("assigned", k, x) for k, (_, x) in enumerate(graph.assignments)]
+    for kind, k, x in sinks:
+        shape = np.shape(x) if not isinstance(x, Node) else x.type.shape
+        dtype = x.dtype if not isinstance(x, Node) else x.type.dtype
+        buffer = Buffer(dtype, size_of(shape), (kind, k), f"{kind}{k}")
+        block.slots[kind, k] = buffer
+        block.copy(x, View(buffer, ZERO, contiguous(shape)))
+    return block.lower(), block
+
+
+__all__ = ["Group", "Lowering", "lower"]

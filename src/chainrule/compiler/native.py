@@ -1,0 +1,106 @@
+"""LLVM through llvmlite: text in, object code out, addresses of loaded functions. The only file
+that imports llvmlite, and only when something is compiled.
+
+llvmlite holds one lock around each call of LLVM, so several Python threads may compile at once; they
+take turns.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from ..errors import CompileError
+from .machine import Machine
+
+SHOWN = 5
+"""Lines of LLVM's complaint that a message holds."""
+
+
+@lru_cache(maxsize=1)
+def _llvm() -> Any:
+    """llvmlite's binding, ready for this processor."""
+    try:
+        import llvmlite.binding as llvm
+    except (ImportError, OSError) as error:
+        raise CompileError(
+            f"compiling needs llvmlite, which cannot be loaded ({error}): pip install llvmlite"
+        ) from error
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # for the processor's hint in waiting loops
+    return llvm
+
+
+def version() -> str:
+    """Of what makes the code: llvmlite and LLVM."""
+    import llvmlite
+
+    return f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, _llvm().llvm_version_info))}"
+
+
+def host_cpu() -> str:
+    """LLVM's name of the processor at hand."""
+    return str(_llvm().get_host_cpu_name())
+
+
+@lru_cache(maxsize=1)
+def host_features() -> dict[str, bool]:
+    """What the processor at hand can do, by LLVM's names."""
+    return dict(_llvm().get_host_cpu_features())
+
+
+def _target(machine: Machine) -> Any:
+    return _llvm().Target.from_default_triple().create_target_machine(
+        cpu=machine.cpu, features=machine.features, opt=3, reloc="pic", codemodel="default"
+    )  # fmt: skip
+
+
+def _parse(text: str) -> Any:
+    try:
+        module = _llvm().parse_assembly(text)
+        module.verify()
+    except RuntimeError as error:
+        reason = "\n".join(str(error).strip().splitlines()[:SHOWN])
+        raise CompileError(
+            f"chainrule made code that LLVM does not take, which is a mistake in chainrule; please "
+            f"report it with this message:\n{reason}"
+        ) from error
+    return module
+
+
+def optimize(text: str, machine: Machine) -> Any:
+    """The module after LLVM's passes; CompileError if the text is no valid module."""
+    llvm = _llvm()
+    module = _parse(text)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    passes = llvm.create_pass_builder(_target(machine), tuning)
+    passes.getModulePassManager().run(module, passes)
+    return module
+
+
+def object_code(text: str, machine: Machine) -> bytes:
+    """Machine code of a module, as an object file."""
+    return bytes(_target(machine).emit_object(optimize(text, machine)))
+
+
+def assembly(text: str, machine: Machine) -> str:
+    """The machine code of a module as text."""
+    return str(_target(machine).emit_assembly(optimize(text, machine)))
+
+
+class Library:
+    """Object code in memory; it lives as long as this object does."""
+
+    def __init__(self, code: bytes, machine: Machine) -> None:
+        llvm = _llvm()
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(machine))
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        """Where a function starts."""
+        found = int(self._engine.get_function_address(name))
+        if not found:
+            raise CompileError(f"there is no function {name!r} in this library")
+        return found

@@ -1,0 +1,106 @@
+"""Loops: the body of a scan as kernels that run once a step.
+
+The number of the step is a symbol like that of any loop, so step t of a stack is an address. A
+carry whose values are kept lies in its stack from the start: step t reads entry t and writes entry
+t + 1. Other carries have two places, used in turn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.node import Node
+from ..core.primitive import ITEM
+from ..core.types import Shape, size_of
+from ..ops.loop import Loop
+from .kernels import ZERO, Affine, Buffer, Repeat, View, at, contiguous
+
+
+def outline(block: Any, node: Node) -> Repeat:
+    """The loop as one kernel; copies of first carries go before it, its outputs become views."""
+    loop: Loop = node.params["loop"]  # type: ignore[index]
+    used = node.params.get("used")  # type: ignore[union-attr]
+    step, parity = next(block.symbols), next(block.symbols)
+    length, reverse = loop.length, loop.reverse
+    captured, carries, xs = loop.split(block.inputs(node))
+    body = type(block)(block.symbols, block.constants)
+    body.constant_views = block.constant_views
+    for leaf, x in zip(loop.captured, captured, strict=True):
+        body.views[leaf] = block.require(x)
+    for leaf, x in zip(loop.scanned, xs, strict=True):
+        there = block.require(x)
+        base = there.base.plus(at(step), there.strides[0])
+        body.views[leaf] = View(there.buffer, base, there.strides[1:])
+    results = len(loop.graph.outputs) - loop.carries
+    first_kept = loop.carries + results
+
+    def needed(k: int) -> bool:
+        return used is None or k in used
+
+    stacks: dict[Any, View] = {}  # of the values of a node in all steps
+    after: list[View] = []
+    starts: list[Any] = []
+    for k, (leaf, x) in enumerate(zip(loop.state, carries, strict=True)):
+        shape, dtype = leaf.type
+        size = size_of(shape)
+        own = first_kept + loop.places[leaf, None]
+        if needed(own):
+            buffer = Buffer(dtype, (length + 1) * size)
+            before = Affine(((step, size),), size if reverse else 0)
+            next_ = Affine(((step, size),), 0 if reverse else size)
+            start, end = (length * size, 0) if reverse else (0, length * size)
+            whole = (size, *contiguous(shape))
+            block.item(node, own, View(buffer, Affine((), before.offset), whole))
+            stacks.setdefault(
+                loop.graph.outputs[k], View(buffer, Affine((), next_.offset), whole)
+            )
+        else:
+            buffer = Buffer(dtype, 2 * size)
+            before = Affine(((parity, size),))
+            next_ = Affine(((parity, -size),), size)
+            start, end = 0, length % 2 * size
+        if not size:
+            before = next_ = ZERO
+        strides = contiguous(shape)
+        body.views[leaf] = View(buffer, before, strides)
+        after.append(View(buffer, next_, strides))
+        starts.append(block.copy(x, View(buffer, Affine((), start), strides), node))
+        block.item(node, k, View(buffer, Affine((), end), strides))
+    block.operands[node] = [*captured, *starts, *xs]
+    body.add(loop.graph.nodes)
+    for new, view in zip(loop.graph.outputs, after, strict=False):
+        body.copy(new, view)
+    outputs: list[tuple[int, Any]] = list(enumerate(loop.graph.outputs))[loop.carries :]
+    for place, (kept, index) in enumerate(loop.kept):
+        outputs.append((first_kept + place, _value(body, kept, index)))
+    for k, value in outputs:
+        if not needed(k) or (node, k) in block.items:
+            continue
+        known = stacks.get(value) if isinstance(value, Node) else None
+        if known is None:
+            shape: Shape = value.type.shape if isinstance(value, Node) else value.shape
+            dtype = value.type.dtype if isinstance(value, Node) else value.dtype
+            size = size_of(shape)
+            buffer = Buffer(dtype, length * size)
+            known = View(buffer, ZERO, (size, *contiguous(shape)))
+            body.copy(value, View(buffer, Affine(((step, size),) if size else ()), known.strides[1:]))
+            if isinstance(value, Node):
+                stacks[value] = known
+        block.item(node, k, known)
+    kernels = body.lower()
+    return Repeat(
+        [node], step=step, parity=parity, length=length, reverse=reverse, body=kernels
+    )  # fmt: skip
+
+
+def _value(body: Any, node: Node, index: int | None) -> Any:
+    """The node whose value is kept: an output of a gate with several is a part of it."""
+    if index is None:
+        return node
+    if (node, index) in body.items:
+        return body.items[node, index]
+    kind: Any = node.type
+    part = Node(ITEM, (node,), {"index": index}, None, kind.items[index])
+    body.items[node, index] = part
+    body.nodes.append(part)
+    return part
