@@ -20,14 +20,14 @@ import numpy as np
 from .. import ops
 from ..core.indexmap import IndexMap, Position, broadcast_map, flip_map, reshape_map, symbol
 from ..core.node import Node
-from ..core.primitive import ITEM, LINK, Elementwise, LinearGate, Params, Primitive
+from ..core.primitive import LINK, Params, Primitive
 from ..core.types import FLOATS, ArrayType, Shape, TupleType
 from ..ops.contraction import CONTRACT, parse
 from ..ops.dispatch import BROADCAST, CAST, STOP_GRADIENT, SUM
 from ..ops.indexing import GATHER
 from ..ops.reducing import MAX, MIN
 from ..ops.shaping import (
-    CONCAT, DIAGONAL, EMBED_DIAGONAL, FLIP, FOLD, PAD, PERMUTE, RESHAPE, SLICE, UNSTACK, WINDOWS,
+    CONCAT, DIAGONAL, EMBED_DIAGONAL, FLIP, PAD, PERMUTE, RESHAPE, SLICE, WINDOWS,
 )  # fmt: skip
 
 SMALL = 1024
@@ -314,7 +314,7 @@ def _strong(sweep: Any, gate: Gate) -> Any:
 # -- moved entries -----------------------------------------------------------------------------
 
 
-@rule(BROADCAST, FLIP, FOLD, PAD, PERMUTE, RESHAPE, SLICE, SUM)
+@rule(BROADCAST, FLIP, PAD, PERMUTE, RESHAPE, SLICE, SUM)
 def _nothing_moved(sweep: Any, gate: Gate) -> Any:
     """A map that takes every entry to its own place is x: permute, pad, slice, sum of nothing."""
     map: IndexMap = gate.params["map"]
@@ -357,21 +357,19 @@ def composed(inner: IndexMap, outer: IndexMap) -> IndexMap:
 @rule(BROADCAST, FLIP, PERMUTE, RESHAPE, SLICE)
 def _moved_twice(sweep: Any, gate: Gate) -> Any:
     """Two moves of one kind are one: no arithmetic, so every entry is kept as it is."""
-    (x,), outer = gate.inputs, gate.params["map"]
-    pair = {x.primitive, gate.primitive} if isinstance(x, Node) else set()
-    if not pair or 0 in outer.out_shape or len(pair - {SLICE, FLIP}) + len(pair) > 2:
+    (x,), outer, primitive = gate.inputs, gate.params["map"], gate.primitive
+    if not isinstance(x, Node) or 0 in outer.out_shape:
         return None
+    pair = {x.primitive, primitive}
     if len(pair) == 2 and pair != {SLICE, FLIP}:
         return None
-    inner: IndexMap = x.params["map"]
-    primitive = gate.primitive
+    inner: IndexMap = x.params["map"]  # type: ignore[index]
     if primitive is RESHAPE:
-        map = reshape_map(inner.in_shape, outer.out_shape)
-    else:
-        map = composed(inner, outer)
+        return sweep.make(RESHAPE, x.inputs, {"map": reshape_map(inner.in_shape, outer.out_shape)})
+    map = composed(inner, outer)
     if pair == {FLIP}:
         turned = tuple(k for k, p in enumerate(map.reads) if p.terms[0][1] < 0)
-        map = flip_map(map.in_shape, turned)
+        return sweep.make(FLIP, x.inputs, {"map": flip_map(map.in_shape, turned)})
     return sweep.make(SLICE if len(pair) == 2 else primitive, x.inputs, {"map": map})
 
 
@@ -500,15 +498,7 @@ def _of_contraction(sweep: Any, gate: Gate) -> Any:
     return sweep.make(CONTRACT, x.inputs, {"spec": spec})
 
 
-# -- parts -------------------------------------------------------------------------------------
-
-
-@rule(ITEM)
-def _part(sweep: Any, gate: Gate) -> Any:
-    """A part of a gate whose outputs have been found otherwise."""
-    return sweep.parts.get(gate.inputs[0], {}).get(gate.params["index"])
-
-
 __all__ = [
-    "COMMUTATIVE", "RULES", "SMALL", "Facts", "Gate", "learn", "splat", "spread", "type_of",
+    "COMMUTATIVE", "READS", "RULES", "SMALL", "Facts", "Gate", "learn", "splat", "spread",
+    "type_of",
 ]  # fmt: skip

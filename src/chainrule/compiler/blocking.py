@@ -34,6 +34,8 @@ SMALL = 30_000
 """Multiply-adds below which waking the other threads costs more than they bring."""
 PARTS = 8
 """Into how many parts a long sum with few outputs is split."""
+LONG = 4096
+"""Steps from which a sum is long."""
 PAGE = 4096
 """Bytes between addresses that fall into one set of the first cache."""
 
@@ -163,13 +165,16 @@ def plan(problem: Contraction, machine: Machine) -> Plan:
             Split(1, 1), none, (), tuple(summed), False,
         )  # fmt: skip
         for lane in turned or [none]:
+            if lane.strides[0] and not lane.strides[1]:
+                continue  # the same as with the operands exchanged
             rest = [x for x in turned if x is not lane]
-            found.append(_tile(replace(start, lane=lane), rest, problem, machine))
+            ways = [replace(start, lane=lane)]
             for k in summed:
-                if all(s in (0, 1) for s in k.strides[:2]) and any(k.strides[:2]):
+                if k.strides[0] in (0, 1) and (k.strides[1] not in (0, 1) or any(k.strides[:2])):
                     order = (*(x for x in summed if x is not k), k)
-                    dots = replace(start, lane=lane, inner=order, across=True)
-                    found.append(_tile(dots, rest, problem, machine))
+                    ways.append(replace(start, lane=lane, inner=order, across=True))
+            for rows in rest or [none]:
+                found += [_tile(way, rest, rows, problem, machine) for way in ways]
     best = min(found, key=lambda x: x[0])[1]
     return _blocked(best, problem, machine)
 
@@ -203,59 +208,69 @@ def _merged(loops: Sequence[Loop]) -> list[Loop]:
         left.append(Loop(one.size * other.size, one.strides))
 
 
-def _tile(start: Plan, rest: list[Loop], problem: Contraction,
+def _tile(start: Plan, rest: list[Loop], rows: Loop, problem: Contraction,
           machine: Machine) -> tuple[float, Plan]:  # fmt: skip
-    """(cycles, plan) with these lanes and the best rows and tile."""
+    """(cycles, plan) with these lanes and rows and the best tile."""
     lane, none = start.lane, start.whole
-    rows = min(rest, key=lambda x: (x.strides[1] != 0, x.strides[0] == 0, -x.size), default=none)
-    whole = none
     others = [x for x in rest if x is not rows]
+    whole = none
     if 1 < rows.size <= 8 and rows.strides[1] == 0:
         more = [x for x in others if x.strides[1] == 0 and x.strides[0] != 0]
         if more:
             whole, rows = rows, max(more, key=lambda x: x.size)
             others = [x for x in others if x is not rows]
+    size = problem.dtype.itemsize
     widest = 4 if start.across else machine.lanes(problem.dtype)
     bits = (lane.size - 1 if machine.masks else lane.size).bit_length() - (not machine.masks)
     lanes = min(widest, 1 << bits)
-    groups = -(-lane.size // lanes)
     steps = entries(start.inner)
-    if start.across:
-        size = start.inner[-1].size
-        wide = machine.lanes(problem.dtype)
-        steps = steps // size * -(-size // wide) if size else 0
+    if start.across and steps:
+        along = start.inner[-1].size
+        steps = steps // along * -(-along // machine.lanes(problem.dtype))
+    gathers = not start.across and (
+        lane.strides[0] not in (0, 1) or (lane.strides[1] not in (0, 1) and rows.strides[1] != 0)
+    )
+    far = sum(min(4.0, abs(s) * size / 256) for s in rows.strides)
     best: tuple[float, int, int] | None = None
-    for vectors in range(1, min(2 if start.across else 4, groups) + 1):
-        columns = vectors * (lanes if start.across else 1)
-        most = min((machine.registers - columns - 1) // columns, 28)
+    for vectors in range(1, min(4, -(-lane.size // lanes)) + 1):
+        width = vectors * lanes
+        columns = min(width, lane.size) if start.across else vectors
+        most = min((machine.registers - columns - 1) // columns, 2 if gathers else 28)
         for height in range(1, max(1, min(most // whole.size, rows.size)) + 1):
             runs = -(-rows.size // height)
             h = rows.size * whole.size / runs  # on average
             total = 0.0
-            for count, v in ((groups // vectors, vectors), (1, groups % vectors)):
-                v *= columns // vectors
-                loads = (h if rows.strides[0] or lane.strides[0] else 1) * (
-                    v if lane.strides[0] else 1
+            for count, wide in ((lane.size // width, width), (1, lane.size % width)):
+                v = wide if start.across else -(-wide // lanes)
+                loads = sum(
+                    (h if rows.strides[k] else 1) * (v if lane.strides[k] else 1) for k in (0, 1)
                 )
-                loads += (h if rows.strides[1] else 1) * (v if lane.strides[1] else 1)
                 step = max(h * v / 2, loads / 2, 0.5 if h * v < 8 else 4) + v / 4
                 ends = h * v * 3 if start.across else 0
-                total += count * runs * (step * steps + 20 + ends) * (v > 0)
+                total += count * runs * (step * steps + 20 + ends + h * far) * (v > 0)
             if best is None or total < best[0]:
                 best = total, vectors, runs
     assert best is not None
     cost, vectors, runs = best
-    cost *= entries(others)
+    cost *= entries(x for x in others if x is not whole)
     outputs = entries([*rest, lane])
-    cost += outputs * sum(1 / lanes if s in (0, 1) else 1 for s in lane.strides[2:])
+    cost += outputs * sum(
+        1 / lanes if s in (0, 1) else 1 + min(4.0, abs(s) * size / 256) for s in lane.strides[2:]
+    )
     made = replace(
         start, lanes=lanes, vectors=vectors, rows=rows, runs=Split(rows.size, runs), whole=whole,
         batch=tuple(sorted(others, key=lambda x: -max(map(abs, x.strides[:2])))),
     )  # fmt: skip
-    if not start.across:
-        if lane.strides[0] not in (0, 1):
+    if start.across:
+        if start.inner[-1].strides[1] not in (0, 1):
+            if rows.strides[1]:
+                return float("inf"), made
+            made = replace(made, packed=(False, True))
+            cost += _packing(made, 1)
+    else:
+        if gathers:
             cost += outputs * entries(start.inner) * 2
-        if lane.strides[1] not in (0, 1):
+        if lane.strides[1] not in (0, 1) and not rows.strides[1]:
             made = replace(made, packed=(False, True))
             cost += _packing(made, 1)
     return cost, made
@@ -267,37 +282,46 @@ def _packing(made: Plan, k: int) -> float:
     side = made.lane if k else made.rows
     count = entries([*(x for x in made.batch if x.strides[k]), *inner, side])
     if side.strides[k] == 1:
-        return 0.1 * count
+        return (0.3 if made.across else 0.1) * count
     return (0.3 if any(x.strides[k] == 1 for x in inner) else 2.0) * count
 
 
 def _blocked(made: Plan, problem: Contraction, machine: Machine) -> Plan:
     """The plan with its packing, blocks, parts and bands."""
-    if made.across or not made.inner or problem.flops < 2 * SMALL or not problem.flops:
+    if made.across or not made.inner or problem.flops < 2 * SMALL:
         return made
-    size = problem.dtype.itemsize
-    steps = entries(made.inner)
-    packed = list(made.packed)
-    fast = min(abs(x.strides[1]) for x in made.inner) * size
-    if made.lane.strides[1] == 1 and made.runs.parts >= 8 and fast >= 1024 and steps >= 128:
-        packed[1] = True
-    if (
-        made.rows.strides[0] and made.whole.size == 1 and not made.lane.strides[0]
-        and made.panels >= 4 and not any(x.strides[0] for x in made.batch)
-        and sum(x.strides[0] != 0 for x in made.inner) == 1 and steps >= 128
-        and max(abs(made.rows.strides[0]), abs(made.inner[-1].strides[0])) * size >= 2048
-    ):  # fmt: skip
-        packed[0] = True
-    panel = steps * made.width * size
+    size, steps = problem.dtype.itemsize, entries(made.inner)
+    lies = [_lies_badly(made, k, size, machine) for k in (0, 1)]
+    alone = sum(x.strides[0] != 0 for x in made.inner) == 1 and made.whole.size == 1 and not (
+        made.lane.strides[0] or any(x.strides[0] for x in made.batch)
+    )  # fmt: skip
+    packed = (
+        made.panels >= 4 and alone and lies[0],
+        made.packed[1] or (made.runs.parts >= 8 and made.lane.strides[1] == 1 and lies[1]),
+    )
     outermost = made.inner[0].size
-    blocks = min(outermost, max(1, round(panel / (machine.l2 / 4))))
+    blocks = min(outermost, max(1, round(steps * made.width * size / (machine.l2 / 4))))
     parts = 1
-    if made.tiles <= PARTS and steps >= 4096 and outermost >= PARTS:
+    if made.tiles <= PARTS and steps >= LONG and outermost >= PARTS:
         parts = PARTS
         blocks = min(outermost // PARTS, -(-blocks // PARTS)) * PARTS
     band = steps // blocks * made.runs.most * size
     bands = max(1, min(made.runs.parts, round(band * made.runs.parts / (machine.l2 / 2))))
     return replace(
-        made, packed=(packed[0], packed[1]), blocks=Split(outermost, blocks), parts=parts,
+        made, packed=packed, blocks=Split(outermost, blocks), parts=parts,
         bands=Split(made.runs.parts, bands),
     )  # fmt: skip
+
+
+def _lies_badly(made: Plan, k: int, size: int, machine: Machine) -> bool:
+    """Whether tiles would read operand k from places that drive each other out of the cache."""
+    moving = [x for x in (made.lane, made.rows, *made.batch, *made.inner) if x.strides[k]]
+    apart = [abs(x.strides[k]) * size for x in made.inner if x.strides[k]]
+    apart = [min(apart, default=0)]
+    if k == 0:
+        apart.append(abs(made.rows.strides[0]) * size)
+    elif made.rows.strides[1]:
+        return False
+    large = entries(moving) * size > machine.l2 // 2 and max(apart) >= PAGE // 4
+    conflict = any(gap and gap % (PAGE // 2 if k else PAGE) == 0 for gap in apart)
+    return entries(made.inner) >= 128 and (large or conflict)

@@ -75,13 +75,11 @@ def folder() -> Path:
 
 @lru_cache(maxsize=1)
 def _fingerprint() -> str:
-    """What code depends on besides its key: versions, processor, and the compiler's own text."""
+    """What code depends on besides its text: versions, processor, how text is made into code."""
     from .. import __version__
 
     about = f"{__version__} {version()} {host_cpu()} {sorted(host_features().items())}"
-    digest = hashlib.sha256(about.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
+    digest = hashlib.sha256(about.encode() + Path(__file__).with_name("native.py").read_bytes())
     return digest.hexdigest()[:PREFIX]
 
 

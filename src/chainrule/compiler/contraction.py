@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .blocking import SMALL, Contraction, Loop, Piece, Plan, Split, entries, pieces, plan
+from .blocking import PAGE, SMALL, Contraction, Loop, Piece, Plan, Split, entries, pieces, plan
 from .ir import Function, Index, Module, Value, const, scalar_type, vector
 from .machine import Machine
 from .packing import packer
@@ -193,6 +193,8 @@ class _Writer:
         p = self.plan
         if not p.packed[k]:
             return [x.strides[k] for x in p.inner]
+        if p.across:
+            return [*_dense(p.inner[:-1], k, p.lane.size * self.line)[0], 1]
         return _dense(p.inner, k, p.width if k else height)[0]
 
     def operand(self, k: int) -> _Operand:
@@ -201,6 +203,12 @@ class _Writer:
         if not p.packed[k]:
             batch = tuple(x.strides[k] for x in p.batch)
             return _Operand(self.buffers[k], batch, p.width * p.lane.strides[k], p.rows.strides[k])
+        if p.across:
+            steps = entries(x for x in p.inner[:-1] if x.strides[k]) * self.line
+            strides, size = _dense(p.batch, k, steps * p.lane.size)
+            made = _Operand(self.room(size), tuple(strides), p.width * self.line, 0)
+            self.pack_lines(made)
+            return made
         steps = entries(x for x in p.inner if x.strides[k])
         side = p.panels * p.width if k else p.rows.size
         strides, size = _dense(p.batch, k, steps * side)
@@ -239,13 +247,43 @@ class _Writer:
                         strides = self.summed(k, count)
                         inside = [(i, strides[n]) for i, n in zip(steps, around, strict=True)]
                         into = f.at(made.base, f.affine([*to, *inside]), self.scalar)
+                        numbers = [1, 0, 0, side.strides[k]]
+                        if fast is not None:
+                            size, step = p.inner[fast].size, p.inner[fast].strides[k]
+                            numbers[:3] = size, strides[fast], step
                         name = packer(f.module, self.machine, self.dtype, count, how)
-                        numbers = (1, 0, 0) if fast is None else (
-                            p.inner[fast].size, strides[fast], p.inner[fast].strides[k])  # fmt: skip
-                        f.invoke(name, [into, at, *map(f.index, (*numbers, side.strides[k]))])
+                        f.invoke(name, [into, at, *map(f.index, (count, *numbers))])
 
         sizes = [*(p.batch[n].size for n in batch), units, *(p.inner[n].size for n in around)]
         self.share(sizes, one)
+
+    @property
+    def line(self) -> int:
+        """Entries from line to line of an operand packed for lanes along the sum."""
+        lanes = self.machine.vector_bytes // self.dtype.itemsize
+        size = -(-self.plan.inner[-1].size // lanes) * lanes
+        return size + lanes * (size * self.dtype.itemsize % PAGE == 0)
+
+    def pack_lines(self, made: _Operand) -> None:
+        """Copy the second operand to have the summed loop side by side, a line a column."""
+        p, f = self.plan, self.f
+        batch = [n for n, x in enumerate(p.batch) if x.strides[1]]
+        inner = [n for n, x in enumerate(p.inner[:-1]) if x.strides[1]]
+        strides = self.summed(1, 0)
+        size, step = p.inner[-1].size, p.inner[-1].strides[1]
+
+        def one(indices: list[Index]) -> None:
+            loops = [*(p.batch[n] for n in batch), *(p.inner[n] for n in inner)]
+            to = [*(made.batch[n] for n in batch), *(strides[n] for n in inner)]
+            source = [(i, x.strides[1]) for i, x in zip(indices, loops, strict=True)]
+            at = f.at(self.buffers[1], f.affine(source), self.scalar)
+            into = f.at(made.base, f.affine([*zip(indices, to, strict=True)]), self.scalar)
+            how = "turn" if p.lane.strides[1] == 1 else "pick"
+            name = packer(f.module, self.machine, self.dtype, size, how)
+            numbers = size, p.lane.size, self.line, p.lane.strides[1], step
+            f.invoke(name, [into, at, *map(f.index, numbers)])
+
+        self.share([*(p.batch[n].size for n in batch), *(p.inner[n].size for n in inner)], one)
 
     # -- tiles ----------------------------------------------------------------------------------
 
@@ -316,7 +354,9 @@ class _Writer:
         f = outer.module.function(name, given, attributes="noinline nounwind")
         places = [(i, w) for i in range(height) for w in range(p.whole.size)]
         steps = [1 if p.packed[0] else p.rows.strides[0], p.rows.strides[1]]
-        lane = [p.lane.strides[0], 1 if p.packed[1] else p.lane.strides[1]]
+        lane = [p.lane.strides[0], p.lane.strides[1]]
+        if p.packed[1]:
+            lane[1] = self.line if p.across else 1
         rows = [
             (i * steps[0] + w * p.whole.strides[0], i * steps[1] + w * p.whole.strides[1])
             for i, w in places
@@ -326,8 +366,8 @@ class _Writer:
         columns = pieces(active, p.lanes, self.machine.masks)
         across = 0
         if p.across:
-            across = min(self.machine.lanes(self.dtype), pieces(
-                p.inner[-1].size, self.machine.lanes(self.dtype), self.machine.masks)[0].lanes)  # fmt: skip
+            widest = self.machine.lanes(self.dtype)
+            across = pieces(p.inner[-1].size, widest, self.machine.masks)[0].lanes
         sums = tile_sums(
             f, self.scalar, rows, columns, lane, loops, across, self.machine.masks,
             f.parameters[-2] if self.blocked else None,
@@ -444,7 +484,7 @@ class _Writer:
 
 def _dense(loops: Sequence[Loop], k: int, step: int) -> tuple[list[int], int]:
     """Strides of loops without gaps, 0 where operand k does not move, and the size of it all."""
-    strides = []
+    strides: list[int] = []
     for loop in reversed(loops):
         strides.insert(0, step if loop.strides[k] else 0)
         step *= loop.size if loop.strides[k] else 1

@@ -168,7 +168,7 @@ class Executable:
 
 def threads_for(kernels: Sequence[Kernel], machine: Machine) -> int:
     """One thread where the whole step takes a few microseconds, else all there are."""
-    work = sum(k.flops for k in every(kernels))
+    work = sum(k.flops for k in kernels)
     return machine.threads if work > 2_000_000 else 1
 
 

@@ -95,6 +95,8 @@ class Expressions:
         if node.primitive is CONTRACT:
             return self._sum_of_products(node, index, guards)
         inner, loops = reading.summed_index(node, index, self.block.symbols)
+        if not loops:  # a sum over nothing
+            return self.of(inputs[0], inner, guards)
         return Reduce(dtype, node.name, tuple(loops), self.of(inputs[0], inner, guards))
 
     def _gather(self, node: Node, index: Index, guards: tuple[Guard, ...]) -> Expression:

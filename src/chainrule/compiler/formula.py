@@ -215,4 +215,3 @@ def any_lane(condition: Term) -> Value:
     if value.lanes == 1:
         return value
     return condition.f.call(f"llvm.vector.reduce.or.v{value.lanes}i1", [value], "i1")
-

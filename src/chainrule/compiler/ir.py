@@ -296,6 +296,16 @@ class Function:
             f"{m.type} {m.name})"
         )
 
+    def masked_store(self, x: Value, pointer: Value, inside: Value) -> None:
+        """Write entries from an address on in the lanes of a mask."""
+        short = {"float": "f32", "double": "f64"}.get(x.scalar, x.scalar)
+        name = f"llvm.masked.store.v{x.lanes}{short}.p0"
+        self.module.declare(name, "void", [x.type, "ptr", "i32", inside.type])
+        self.emit(
+            f"call void @{name}({x.type} {x.name}, ptr {pointer.name}, i32 {BITS[x.scalar] // 8}, "
+            f"{inside.type} {inside.name})"
+        )
+
     def slot(self, type: str, start: Value | None = None) -> Value:
         """A variable of this function; LLVM keeps it in a register. A pointer to it."""
         self.count += 1

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.node import Node
-from ..core.types import Shape, size_of
+from ..core.types import ArrayType, Shape, size_of
 
 Symbol = int
 
@@ -229,8 +229,9 @@ class Kernel:
     def flops(self) -> int:
         total = 0
         for n in self.nodes:
-            if n.primitive is not None and not isinstance(n.type, tuple):
-                types = [x.type for x in n.inputs]  # constants have shape and dtype, too
+            if n.primitive is not None and isinstance(n.type, ArrayType):
+                types = [x.type if isinstance(x, Node) else ArrayType(x.shape, x.dtype)
+                         for x in n.inputs]  # fmt: skip
                 total += n.primitive.flops(n.type, types, n.params or {})
         return total
 

@@ -73,6 +73,8 @@ class Lowering:
         self.stored: dict[Node, None] = {}
         """The nodes that a kernel of this block has to write to their view."""
         self.uses: dict[Node, dict[Group, Use]] = {}
+        self.readers: dict[Node, set[Group]] = {}
+        """The groups that read a value from memory."""
         self.group_of: dict[Node, Group] = {}
         self.constant_views: dict[int, View] = {}
         self.kernels: list[Kernel] = []
@@ -283,7 +285,7 @@ class Lowering:
         own = Use(node.type.shape == group.space, True)
         for x in self.inputs(node):
             if kind is Kind.GATHER:
-                self.require(x)
+                self._read(x, group)
                 continue
             aligned, once = reading.edge(node, x)
             self._use(x, {group: own}, aligned, once)
@@ -301,20 +303,27 @@ class Lowering:
                     new = Use(True, True)
             known[group] = new
 
+    def _read(self, x: Any, group: Group) -> None:
+        """A group reads x from memory."""
+        self.require(x)
+        x = self.resolve(x)
+        while isinstance(x, Node):
+            self.readers.setdefault(x, set()).add(group)
+            seen_through = x in self.views and x not in self.stored
+            if not seen_through or reading.kind(x) is not Kind.READ:
+                return
+            x = self.resolve(reading.source(x))
+
     def _alone(self, node: Node, kind: Kind) -> None:
         """A kernel of its own; its operands lie in memory."""
         if not isinstance(node.type, TupleType):
             self.require(node)
         group = Group((), {node: None}, special=True, plain=False)
         self.group_of[node] = group
-        if kind is Kind.REPEAT:
-            return  # its operands were required when it was outlined
         for x in self.inputs(node):
-            self.require(x)
+            self._read(x, group)
 
     def _place_contraction(self, node: Node, aligned: list[Group], others: list[Group]) -> None:
-        for x in self.inputs(node):
-            self.require(x)
         home = None
         for group in aligned:
             free = group.plain and group.anchor is None and not group.special
@@ -327,6 +336,8 @@ class Lowering:
                 self.require(node)
         elif others or len(aligned) > 1:
             self.require(node)
+        for x in self.inputs(node):
+            self._read(x, home)
         home.anchor = node
         home.members[node] = None
         self.group_of[node] = home
@@ -358,10 +369,8 @@ class Lowering:
 
     def _independent(self, node: Node, group: Group, rest: Sequence[Group]) -> bool:
         """Whether node may be computed in group, and rest read it from there."""
-        if self._reaches(self.inputs(node), {group}):
-            return False
         # a group that uses the value runs later: nothing in this one may depend on it
-        users = {g for g in self.uses.get(node, {}) if g is not group}
+        users = {*self.uses.get(node, {}), *self.readers.get(node, ())} - {group}
         before = [x for x in self._outside(group) if x is not node]
         return not users or not self._reaches(before, users)
 
@@ -394,6 +403,10 @@ class Lowering:
         first.plain = first.plain and second.plain
         for member in second.members:
             self.group_of[member] = first
+        for readers in self.readers.values():
+            if second in readers:
+                readers.discard(second)
+                readers.add(first)
         for known in self.uses.values():
             if second in known:
                 use = known.pop(second)

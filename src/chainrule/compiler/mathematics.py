@@ -2,7 +2,9 @@
 
 `emit(name, f, x)` writes the function of that name into `f` for operands of float or double;
 `FUNCTIONS` knows the names, which are those of the elementwise gates. Special values are as those
-gates have them in NumPy; subnormal numbers are kept; nothing is called from a C library.
+gates have them in NumPy; subnormal numbers are kept; nothing is called from a C library. `ULP`
+says how large the errors are. Code is straight-line but for sin, cos and tan, which branch off
+where some lane is large.
 
 The polynomials are this library's own: coefficients of smallest largest weighted error, by the
 exchange algorithm of Remez in 50 digits (mpmath), then rounded; the weight is the derivative of the
@@ -17,8 +19,18 @@ from collections.abc import Callable
 
 from ..errors import CompileError
 from . import trigonometry
-from .formula import DOUBLE, SINGLE, Term, absolute, fma, polynomial, power_of_two, shifted
-from .formula import sqrt, two_sum, where
+from .formula import (
+    SINGLE,
+    Term,
+    absolute,
+    fma,
+    polynomial,
+    power_of_two,
+    shifted,
+    sqrt,
+    two_sum,
+    where,
+)
 from .ir import Function, Value
 
 # q in exp r = 1 + r + r²·q(r), |r| <= log 2.
@@ -58,6 +70,11 @@ LOG = {
         0.6666666667101007,
     ),
 }  # fmt: skip
+# P in R(z) = 2/3 + z·P(z), for the logarithm in two parts.
+PRECISE_LOG = (
+    0.11880400958398236, 0.11688718589572406, 0.133355849168602, 0.15384577313288972,
+    0.18181818547505135, 0.22222222220377263, 0.28571428571432506, 0.39999999999999997,
+)  # fmt: skip
 # P in tanh x = x + x³·P(x²), |x| <= 0.625.
 TANH = {
     "float": (-0.00572158, 0.020655176, -0.053745132, 0.13331515, -0.33333284),
@@ -94,10 +111,10 @@ LOG_ERFC = (
 )  # fmt: skip
 # exp(x²)·erfc x by (x - 2.5)/(x + 3), 0.87 <= x <= 6.
 ERFCX = (
-    -1.5728512645539086e-05, 8.032630807059955e-06, 0.00018305689414609326, -3.421166343550084e-05,
-    -0.0012207463527443775, 0.0021135121735144503, 0.006200446529300802, -0.041056456779964966,
-    0.11792238642406311, -0.23142268954125284, 0.34546400452863835, -0.40891040734384343,
-    0.21080636406114334,
+    1.5108289772414922e-07, 4.23957849483578e-06, 1.149135488335486e-06, -2.6764577200271408e-05,
+    -8.211889348131265e-06, 0.00017233476175056487, -3.8114277848984795e-05, -0.0012215021720690914,
+    0.0021134709930849503, 0.006200459738938628, -0.041056453907263896, 0.11792238659783365,
+    -0.23142268954829756, 0.345464004527491, -0.4089104073438706, 0.2108063640611436,
 )  # fmt: skip
 
 HALVES = {"float": (0.693145751953125, 1.4286068203094173e-06),
@@ -106,8 +123,12 @@ HALVES = {"float": (0.693145751953125, 1.4286068203094173e-06),
 
 
 def _exp_parts(x: Term, low: float, high: float) -> tuple[Term, Term, Term, Term]:
-    """2^m, and r = e - d with e and d, where x = 2m·log 2 + r, for x clamped to [low, high]."""
-    x = where(x < low, low, x)
+    """2^m, r, and e and d of which it is the difference; x = 2m·log 2 + r.
+
+    x is clamped to [low, high]; 0 for an end that it keeps by itself.
+    """
+    if low:
+        x = where(x < low, low, x)
     if high:
         x = where(x > high, high, x)
     m, bits = shifted(x, 0.5 / math.log(2))
@@ -239,7 +260,8 @@ def sigmoid(x: Term) -> Term:
     """With e = exp(-|x|) and f = e/(1 + e) <= 1/2: 1 - f for x > 0, else e - e·f."""
     e, rest = _exp_pair(-absolute(x), RANGE[x.format.scalar][0], 0, 1)
     f = e / (e + 1)
-    return where(x > 0, 1 - f, e - (e * f - rest))
+    down = 1 - f
+    return where(x > 0, down, e - (e * f - rest * down * down))
 
 
 def erf(x: Term) -> Term:
@@ -250,10 +272,10 @@ def erf(x: Term) -> Term:
     near = fma(a, polynomial(z, ERF[scalar]), a)
     if x.format is SINGLE:
         b = where(a > 4, 4, a)
-        tail = _exp(polynomial(b, LOG_ERFC), -40, 0)
+        tail = _exp(polynomial(b, LOG_ERFC), 0, 0)
     else:
         b = where(a > 6, 6, a)
-        tail = _exp(-(b * b), -40, 0) * _erfcx(b)
+        tail = _exp(-(b * b), 0, 0) * _erfcx(b)
     return where(a < 0.875, near, 1 - tail).flip(x.sign())
 
 
@@ -293,11 +315,10 @@ def trunc(x: Term) -> Term:
 def pow(x: Term, y: Term) -> Term:
     """exp(y·log|x|) with the sign of an odd power; floats in double, doubles with a log in two."""
     if x.format is SINGLE:
-        x, y = x.cast("fpext", "double"), y.cast("fpext", "double")
-        k, m = _all_parts(absolute(x))
+        k, m, _ = _parts(absolute(x).cast("fpext", "double"))
         log = _log(k, m - 1, short=True)
-        inside = _exp(y * log, *RANGE["double"], short=True)
-        return _pow_special(x, y, log, inside).cast("fptrunc", "float")
+        inside = _exp(y.cast("fpext", "double") * log, *RANGE["double"], short=True)
+        return _pow_special(x, y, log.cast("fptrunc", "float"), inside.cast("fptrunc", "float"))
     log, low = _precise_log(absolute(x))
     y_head, head = y.head(), log.head()
     first = y_head * head
@@ -336,12 +357,10 @@ def _precise_log(x: Term) -> tuple[Term, Term]:
     square = s * s
     z = square.head()
     z_low = (square - z) + s_low * (s + s + s_low)
-    first, *others = reversed(LOG["double"])
-    q = (z + z_low) * polynomial(z + z_low, others[::-1])
-    third = 2 / 3  # R(0) = 2/3 exactly, in two parts
-    r_sum = q + third
+    q = (z + z_low) * polynomial(z + z_low, PRECISE_LOG)
+    r_sum = q + 2 / 3
     r = r_sum.head()
-    r_low = (r_sum - r) + (q - (r_sum - third)) + 3.700743415417188e-17
+    r_low = (r_sum - r) + (q - (r_sum - 2 / 3)) + 3.700743415417188e-17  # 2/3 less its double
     cube_sum = s * z
     cube = cube_sum.head()
     cube_low = (cube_sum - cube) + (s * z_low + s_low * (z + z_low))
@@ -353,20 +372,27 @@ def _precise_log(x: Term) -> tuple[Term, Term]:
     return result, (total - result) + low
 
 
-# P in erfinv y = y·P(w), w = -log(1 - y²) <= 5, and in y·P(√w - 3) above; for floats.
+# P in erfinv y = y·P(w), w = -log(1 - y²) <= 5, and in y·P(√w - 3) above; for floats, in double.
 ERFINV = (
     (
-        -8.790656e-09, 2.2102242e-07, -1.9763854e-06, 3.9828537e-06, 4.4566357e-05, -0.00012748365,
-        -0.0023342941, 0.011548653, 0.23201382, 0.8862269,
+        -8.79065613387602e-09, 2.210224114539984e-07, -1.976385405044172e-06, 3.982853635249359e-06,
+        4.45663571138954e-05, -0.0001274836598064303, -0.002334294164416016, 0.011548652885241751,
+        0.23201381821308498, 0.8862269204971758,
     ),
     (
-        0.0001289621, -0.0003187216, -7.6616496e-05, 0.0014958545, -0.0035869891, 0.0056831734,
-        -0.0076394095, 0.009445684, 1.0016751, 2.8329768,
+        0.00012896210636393837, -0.0003187215945865196, -7.661649404372654e-05,
+        0.0014958544488593837, -0.0035869891526988324, 0.005683173446968803, -0.007639409699418301,
+        0.00944568397661423, 1.00167508672425, 2.8329767956993797,
     ),
 )  # fmt: skip
 # Starting points for doubles: erfinv y = y·P(w) up to erf 0.875, and r·P(1/r) with
 # r = √-log(1 - y) above.
-ERFINV_CENTRE = (-0.0024549733917869645, 0.011594796058466486, 0.2320076903445764, 0.8862270491290233)
+ERFINV_CENTRE = (
+    -0.0024549733917869645,
+    0.011594796058466486,
+    0.2320076903445764,
+    0.8862270491290233,
+)
 ERFINV_TAIL = (
     -0.406745468817388, 1.8288527263236882, -3.626433320356245, 4.271211242579049,
     -3.529978348408739, 2.3741045860609225, -1.220476388653809, -0.05543898466914179,
@@ -377,10 +403,13 @@ ERFINV_TAIL = (
 def erfinv(y: Term) -> Term:
     """Polynomials in the variables of M. Giles, "Approximating the erfinv function" (GPU Computing
     Gems, 2010); for doubles they are starting points."""
+    single = y.format is SINGLE
+    if single:
+        y = y.cast("fpext", "double")
     a = absolute(y)
-    k, m = _all_parts((1 - a) * (1 + a))
-    w = -_log(k, m - 1)
-    if y.format is SINGLE:
+    k, m, _ = _parts((1 - a) * (1 + a))
+    w = -_log(k, m - 1, short=single)
+    if single:
         centre = w < 5
         u = where(centre, w, sqrt(w) - 3)
         p = u.like(0)
@@ -390,7 +419,8 @@ def erfinv(y: Term) -> Term:
     else:
         inside = where(a < 0.7840750610598597, _erfinv_centre(a, w), _erfinv_tail(a))
     beyond = where(a.equals(1), math.inf, y.like(math.nan))
-    return where(a < 1, inside, beyond).flip(y.sign())
+    result = where(a < 1, inside, beyond).flip(y.sign())
+    return result.cast("fptrunc", "float") if single else result
 
 
 def _improved(x: Term, residual: Term) -> Term:
@@ -404,16 +434,17 @@ def _erfinv_centre(a: Term, w: Term) -> Term:
     x = polynomial(w, ERFINV_CENTRE) * a
     z = x * x
     residual = (a - x) - x * polynomial(z, ERF["double"])
-    return _improved(x, residual * _exp(z, 0, 1))
+    return _improved(x, residual * _exp(z, 0, 0))
 
 
 def _erfinv_tail(a: Term) -> Term:
     """Above, erfc x = q = 1 - a is solved, so that a small q keeps its digits."""
     q = 1 - a
-    k, m = _all_parts(q)
+    k, m, _ = _parts(q)
     r = sqrt(-_log(k, m - 1))
     x = polynomial(1 / r, ERFINV_TAIL) * r
-    return _improved(x, _erfcx(x) - q * _exp(x * x, 0, 40))
+    e, rest = _exp_pair(x * x, 0, 40, 1)
+    return _improved(x, (_erfcx(x) - q * e) - q * rest)
 
 
 FUNCTIONS: dict[str, Callable[..., Term]] = {
@@ -425,6 +456,16 @@ FUNCTIONS: dict[str, Callable[..., Term]] = {
     "atan2": trigonometry.arctan2,
 }  # fmt: skip
 """What `emit` knows, by the names of the gates."""
+
+ULP: dict[str, tuple[float, float]] = {
+    "exp": (1.5, 1.4), "expm1": (1.6, 2.0), "log": (1.0, 0.9), "log1p": (1.6, 1.6),
+    "sqrt": (0.5, 0.5), "pow": (0.6, 2.0), "tanh": (1.4, 1.4), "sinh": (1.6, 1.6),
+    "cosh": (1.3, 1.3), "sigmoid": (1.8, 1.8), "erf": (1.3, 1.2), "erfinv": (0.6, 1.4),
+    "floor": (0, 0), "ceil": (0, 0), "trunc": (0, 0), "round": (0, 0), "sin": (0.51, 0.8),
+    "cos": (0.51, 0.8), "tan": (0.51, 1.1), "arcsin": (1.3, 1.3), "arccos": (1.3, 1.3),
+    "arctan": (1.6, 1.7), "atan2": (1.6, 1.7),
+}  # fmt: skip
+"""The largest errors of float and double, in spacings of the result, on any kind of machine."""
 
 
 def emit(name: str, f: Function, *x: Value) -> Value:

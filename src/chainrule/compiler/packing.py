@@ -5,30 +5,35 @@ from __future__ import annotations
 import numpy as np
 
 from .blocking import pieces
-from .ir import Function, Index, Module, Value, const, scalar_type, vector
+from .ir import Function, Module, Value, const_vector, scalar_type, vector
 from .machine import Machine
 
 
 def packer(module: Module, machine: Machine, dtype: np.dtype[np.generic], width: int,
            how: str) -> str:  # fmt: skip
-    """Name of void (ptr to, ptr from, i64 count, i64 line, i64 step, i64 stride).
+    """Name of void (ptr to, ptr from, i64 width, i64 count, i64 line, i64 step, i64 stride).
 
     to[k·line + w] = from[k·step + w·stride] for k < count, w < width. `how` is "copy" (the stride
-    is 1), "turn" (the step is 1) or "pick" (neither).
+    is 1), "turn" (the step is 1) or "pick" (neither). Only copies are made for one width.
     """
-    key = "pack", scalar_type(dtype), width, how
+    key = "pack", scalar_type(dtype), how, width if how == "copy" else "any"
     if key not in module.shared:
         module.shared[key] = name = "_".join(map(str, key))
         given = [("ptr noalias", "to"), ("ptr noalias readonly", "from")]
-        given += [("i64", n) for n in ("count", "line", "step", "stride")]
+        given += [("i64", n) for n in ("width", "count", "line", "step", "stride")]
         f = module.function(name, given, attributes="noinline nounwind")
-        {"copy": _copy, "turn": _turn, "pick": _pick}[how](f, machine, dtype, width)
+        if how == "copy":
+            _copy(f, machine, dtype, width)
+        elif how == "turn":
+            _turn(f, machine.lanes(dtype), scalar_type(dtype))
+        else:
+            _pick(f, scalar_type(dtype))
     return module.shared[key]
 
 
 def _copy(f: Function, machine: Machine, dtype: np.dtype[np.generic], width: int) -> None:
     scalar = scalar_type(dtype)
-    to, source, count, line, step, _ = f.parameters
+    to, source, _, count, line, step, _ = f.parameters
     with f.loop(0, count) as k:
         at, into = f.at(source, f.mul(k, step), scalar), f.at(to, f.mul(k, line), scalar)
         for p in pieces(width, machine.lanes(dtype), machine.masks):
@@ -36,43 +41,46 @@ def _copy(f: Function, machine: Machine, dtype: np.dtype[np.generic], width: int
             f.store(x, f.at(into, p.start, scalar), p.active)
 
 
-def _pick(f: Function, machine: Machine, dtype: np.dtype[np.generic], width: int,
-          start: Index = 0) -> None:  # fmt: skip
-    scalar = scalar_type(dtype)
-    to, source, count, line, step, stride = f.parameters
-    with f.loop(start, count) as k, f.loop(0, width) as w:
+def _pick(f: Function, scalar: str) -> None:
+    to, source, width, count, line, step, stride = f.parameters
+    with f.loop(0, count) as k, f.loop(0, width) as w:
         x = f.load(f.at(source, f.add(f.mul(k, step), f.mul(w, stride)), scalar), scalar)
         f.store(x, f.at(to, f.add(f.mul(k, line), w), scalar))
 
 
-def _turn(f: Function, machine: Machine, dtype: np.dtype[np.generic], width: int) -> None:
-    """Squares of vectors are transposed in registers; what is left of k goes one by one."""
-    scalar, lanes = scalar_type(dtype), machine.lanes(dtype)
-    to, source, count, line, _, stride = f.parameters
-    whole = f.mul(f.op("sdiv", count, f.index(lanes)), lanes)
-    empty = const(0, vector(scalar, lanes))
-    for start in range(0, width, lanes):
-        rows = min(lanes, width - start)
-        with f.loop(0, whole, lanes) as k:
-            square = [empty] * lanes
-            for row in range(rows):
-                at = f.add(k, f.mul(stride, start + row))
-                square[row] = f.load(f.at(source, at, scalar), empty.type)
-            for column, x in enumerate(transposed(f, square)):
-                at = f.add(f.mul(f.add(k, column), line), start)
-                _store(f, machine, x, f.at(to, at, scalar), rows)
-    _pick(f, machine, dtype, width, whole)
+def _turn(f: Function, lanes: int, scalar: str) -> None:
+    """Squares of vectors are transposed in registers.
+
+    At the edges loads are masked and rows and columns past the last one fall onto it; columns are
+    stored from the last to the first, so that the true one stays.
+    """
+    to, source, width, count, line, _, stride = f.parameters
+    type = vector(scalar, lanes)
+    with f.loop(0, width, lanes) as start, f.loop(0, count, lanes) as k:
+        rows, columns = (
+            f.call("llvm.smin.i64", [f.sub(size, begin), f.index(lanes)], "i64")
+            for size, begin in ((width, start), (count, k))
+        )
+        loaded, stored = _first(f, columns, lanes), _first(f, rows, lanes)
+        base = f.at(source, f.add(k, f.mul(start, stride)), scalar)
+        square = [
+            f.masked_load(f.at(base, f.mul(_at_most(f, row, rows), stride), scalar), type, loaded)
+            for row in range(lanes)
+        ]
+        base = f.at(to, f.add(f.mul(k, line), start), scalar)
+        for column, x in reversed(list(enumerate(transposed(f, square)))):
+            at = f.at(base, f.mul(_at_most(f, column, columns), line), scalar)
+            f.masked_store(x, at, stored)
 
 
-def _store(f: Function, machine: Machine, x: Value, at: Value, active: int) -> None:
-    """The first lanes of a vector, by halves where masks are dear."""
-    if machine.masks or active == x.lanes:
-        f.store(x, at, active)
-        return
-    for p in pieces(active, x.lanes, False):
-        part = f.shuffle(x, None, range(p.start, p.start + p.lanes)) if p.lanes > 1 else (
-            f.extract(x, p.start))  # fmt: skip
-        f.store(part, f.at(at, p.start, x.scalar))
+def _at_most(f: Function, i: int, count: Value) -> Value:
+    """min(i, count − 1)"""
+    return f.call("llvm.smin.i64", [f.index(i), f.index(f.sub(count, 1))], "i64")
+
+
+def _first(f: Function, count: Value, lanes: int) -> Value:
+    """A mask of so many first lanes."""
+    return f.cmp("slt", const_vector(range(lanes), "i64"), f.splat(count, lanes))
 
 
 def transposed(f: Function, rows: list[Value]) -> list[Value]:

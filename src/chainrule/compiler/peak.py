@@ -1,4 +1,4 @@
-"""The greatest rate of multiply-adds of one thread, measured: what contractions are held against."""
+"""The greatest rate of multiply-adds of one thread, measured: the measure of contractions."""
 
 from __future__ import annotations
 

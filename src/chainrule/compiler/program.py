@@ -115,7 +115,7 @@ class Program:
             self.barrier_name,
         )  # fmt: skip
         kernel.summary = f"{made.parallel}; {made.summary}"
-        piece.serial = made.parallel.startswith("thread 0")
+        piece.serial = "alone" in made.parallel
         own = {s for s, _ in kernel.loops}
 
         def base(address: Affine) -> Affine:

@@ -206,7 +206,9 @@ def through(node: Node, base: View) -> View | None:
             found = (0,) * len(map.out_shape)
         return None if found is None else View(base.buffer, base.base, found)
     offset = sum(p.offset * s for p, s in zip(map.reads, base.strides, strict=True))
-    return View(base.buffer, base.base.plus(Affine((), offset)), map.strides(base.strides))
+    along = map.strides(base.strides)  # of the symbols; a permutation may write them in any order
+    strides = tuple(along[p.terms[0][0]] if p.terms else 0 for p in map.writes)
+    return View(base.buffer, base.base.plus(Affine((), offset)), strides)
 
 
 def _values(positions: Sequence[Position], index: Sequence[Affine]) -> dict[int, Affine]:

@@ -43,8 +43,9 @@ def outline(block: Any, node: Node) -> Repeat:
     for k, (leaf, x) in enumerate(zip(loop.state, carries, strict=True)):
         shape, dtype = leaf.type
         size = size_of(shape)
-        own = first_kept + loop.places[leaf, None]
-        if needed(own):
+        place = loop.places.get((leaf, None))
+        if place is not None and needed(first_kept + place):
+            own = first_kept + place
             buffer = Buffer(dtype, (length + 1) * size)
             before = Affine(((step, size),), size if reverse else 0)
             next_ = Affine(((step, size),), 0 if reverse else size)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .blocking import Loop, Piece, pieces
-from .ir import Function, Index, Value, const, vector
+from .ir import Function, Index, Value, const, mask, vector
 
 Epilogue = Callable[[Function, Value, list[Value], tuple[int, ...], int], None]
 """epilogue(f, acc, pointers, strides, active): acc holds lanes along the vector loop, pointers[k]
@@ -36,7 +36,8 @@ class Sums:
         self.slots: list[list[Value]] = []
 
     def run(self, A: Value, B: Value, loops: Sequence[Loop], steps: Index | None = None,
-            tail: tuple[tuple[int, int], Sequence[Piece]] = ((0, 0), ())) -> list[Value]:  # fmt: skip
+            tail: tuple[tuple[int, int], Sequence[Piece]] = ((0, 0), ()),
+            ) -> list[Value]:  # fmt: skip
         """Emit the loops (the first of `steps` steps); the sums at their end.
 
         `tail` is what remains of lanes that run along a summed loop, after the innermost loop:
@@ -116,7 +117,7 @@ class Sums:
                 piece = part or cell.piece
                 x, y = (
                     self._operand(k, p, cell.offsets[k] + u * strides[k], piece,
-                                  cell.piece.lanes, seen)
+                                  cell.piece.lanes, seen, part is not None)
                     for k, p in ((0, A), (1, B))
                 )  # fmt: skip
                 chains[u % len(chains)] = f.fma(x, y, chains[u % len(chains)])
@@ -125,14 +126,14 @@ class Sums:
                 f.set(slot, value)
 
     def _operand(self, k: int, base: Value, offset: int, piece: Piece, lanes: int,
-                 seen: dict[tuple[int, int, int], Value]) -> Value:  # fmt: skip
-        """Entries of A (k = 0) or B (1), as so many lanes."""
+                 seen: dict[tuple[int, int, int], Value], sealed: bool) -> Value:  # fmt: skip
+        """Entries of A (k = 0) or B (1) in so many lanes; `sealed`: 0 in those left over."""
         f, stride = self.f, self.lane[k]
         key = k, offset, lanes
         if key in seen:
             return seen[key]
         if piece.lanes < lanes:  # what is left of a summed loop: zeros in the other lanes
-            x = self._operand(k, base, offset, piece, piece.lanes, {})
+            x = self._operand(k, base, offset, piece, piece.lanes, {}, False)
             if piece.lanes == 1:
                 zero = const(0, vector(self.scalar, lanes))
                 made = f.make(f"insertelement {zero.type} {zero.name}, {x.type} {x.name}, i32 0",
@@ -142,6 +143,8 @@ class Sums:
                 made = f.shuffle(x, const(0, x.type), spread)
         elif stride == 0 or lanes == 1:
             made = f.splat(f.load(f.at(base, offset, self.scalar), self.scalar), lanes)
+            if sealed and piece.active < lanes:  # infinity · 0 must not enter the sum
+                made = f.select(mask(piece.active, lanes), made, const(0, made.type))
         elif stride == 1:
             at = f.at(base, offset, self.scalar)
             made = f.load(at, vector(self.scalar, lanes), piece.active)
@@ -173,7 +176,8 @@ def tile_sums(
             Cell((r[0] + p.start * lane[0], r[1] + p.start * lane[1]), p)
             for r in rows for p in columns
         ]  # fmt: skip
-        found = Sums(f, scalar, cells, lane).run(A, B, loops, steps)
+        sums = Sums(f, scalar, cells, lane)
+        found = sums.run(A, B, loops, steps)
         n = len(columns)
         return [found[i : i + n] for i in range(0, len(found), n)]
     *outside, (size, along) = loops
@@ -186,11 +190,11 @@ def tile_sums(
     whole = size - size % across
     inside = Loop(size // across, tuple(s * across for s in along))
     tail = (whole * along[0], whole * along[1])
-    found = iter(
+    totals = iter(
         Sums(f, scalar, cells, along[:2]).run(A, B, [*outside, inside], None, (tail, parts))
     )
     return [
-        [lanes_of(f, [next(found) for _ in range(p.active)], p.lanes) for p in columns]
+        [lanes_of(f, [next(totals) for _ in range(p.active)], p.lanes) for p in columns]
         for _ in rows
     ]  # fmt: skip
 

@@ -9,8 +9,18 @@ import math
 
 import numpy as np
 
-from .formula import SINGLE, Term, absolute, any_lane, fma, polynomial
-from .formula import shifted, sqrt, two_sum, where
+from .formula import (
+    SINGLE,
+    Term,
+    absolute,
+    any_lane,
+    fma,
+    polynomial,
+    shifted,
+    sqrt,
+    two_sum,
+    where,
+)
 from .ir import Function, Module, Value
 
 # S in sin r = r + r³·S(r²) and C in cos r = 1 - r²/2 + r⁴·C(r²), |r| <= π/4. For floats they are
@@ -105,8 +115,7 @@ def _reduced(x: Term) -> tuple[Term, Term, Term]:
         for variable, pointer, term in zip(variables, memory[1:], (r, low, quadrant), strict=True):
             f.set(variable, f.get(pointer, term.value.type))
     r, low, quadrant = (
-        Term(f, f.get(v, t.value.type))
-        for v, t in zip(variables, (r, low, quadrant), strict=True)
+        Term(f, f.get(v, t.value.type)) for v, t in zip(variables, (r, low, quadrant), strict=True)
     )
     return r, low, quadrant
 
@@ -150,9 +159,7 @@ def _reduce_one(f: Function, x: Term, table: Value, out: list[Value], out_quadra
     significand = (a & ((1 << 52) - 1)) | (1 << 52)
     start = (a >> 52) - (1075 - 62)  # 62 + e
     word, shift = start >> 6, start & 63
-    loaded = [
-        Term(f, f.load(f.at(table, f.add(word.value, k), "i64"), "i64")) for k in range(4)
-    ]
+    loaded = [Term(f, f.load(f.at(table, f.add(word.value, k), "i64"), "i64")) for k in range(4)]
 
     def wide(t: Term) -> Term:
         return t.cast("zext", "i128")
@@ -262,7 +269,9 @@ def arcsin(x: Term) -> Term:
     near = a < 0.5
     base, tail = _arcsin(a, near)
     whole, missing = HALF_PI[x.format.scalar]
-    far = (whole - 2 * base) - (2 * tail - missing)
+    most = whole - 2 * base
+    error = (whole - most) - 2 * base
+    far = most - (2 * tail - (missing + error))
     return where(near, base + tail, far).flip(x.sign())
 
 
