@@ -6,10 +6,13 @@ import argparse
 import datetime
 from pathlib import Path
 
-from benchmarks import digits, eager, fashion, startup, text
+from benchmarks import compiled, digits, eager, endtoend, fashion, startup, text
 from benchmarks.measure import THREADS, machine
 
-ALL = {"eager": eager, "startup": startup, "digits": digits, "fashion": fashion, "text": text}
+ALL = {
+    "compiled": compiled, "eager": eager, "startup": startup, "digits": digits, "fashion": fashion,
+    "endtoend": endtoend, "text": text,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -18,7 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import ops
-from ..core.indexmap import IndexMap, Position, broadcast_map, flip_map, reshape_map, symbol
+from ..core.indexmap import (
+    IndexMap,
+    Position,
+    broadcast_map,
+    flip_map,
+    permute_map,
+    reshape_map,
+    symbol,
+)  # fmt: skip
 from ..core.node import Node
 from ..core.primitive import LINK, Params, Primitive
 from ..core.types import FLOATS, ArrayType, Shape, TupleType
@@ -27,7 +35,15 @@ from ..ops.dispatch import BROADCAST, CAST, STOP_GRADIENT, SUM
 from ..ops.indexing import GATHER
 from ..ops.reducing import MAX, MIN
 from ..ops.shaping import (
-    CONCAT, DIAGONAL, EMBED_DIAGONAL, FLIP, PAD, PERMUTE, RESHAPE, SLICE, WINDOWS,
+    CONCAT,
+    DIAGONAL,
+    EMBED_DIAGONAL,
+    FLIP,
+    PAD,
+    PERMUTE,
+    RESHAPE,
+    SLICE,
+    WINDOWS,
 )  # fmt: skip
 
 SMALL = 1024
@@ -48,7 +64,7 @@ Rule = Callable[[Any, Gate], Any]
 RULES: dict[Primitive, list[Rule]] = {}
 
 
-def gate_of(function: Callable[..., Any]) -> Primitive:
+def gate_of(function: Any) -> Primitive:
     """The primitive behind a function made by `ops.dispatch.gate`."""
     return getclosurevars(function).nonlocals["primitive"]  # type: ignore[no-any-return]
 
@@ -288,7 +304,7 @@ def _where(sweep: Any, gate: Gate) -> Any:
         return x
     if known is not None:
         return x if known else y
-    return sweep.make(WHERE, (c.inputs[0], y, x), {}) if by(c, NOT) else None
+    return sweep.make(WHERE, (c.inputs[0], y, x), {}) if by(c, NOT, INVERT) else None
 
 
 # -- strong products ---------------------------------------------------------------------------
@@ -312,6 +328,15 @@ def _strong(sweep: Any, gate: Gate) -> Any:
 
 
 # -- moved entries -----------------------------------------------------------------------------
+
+
+@rule(PERMUTE)
+def _in_order(sweep: Any, gate: Gate) -> Any:
+    """The transpose of a permutation is one: written, as others, in the order of its output."""
+    map: IndexMap = gate.params["map"]
+    if map.writes == tuple(symbol(s) for s in range(len(map.sizes))):
+        return None
+    return sweep.make(PERMUTE, gate.inputs, {"map": permute_map(map.in_shape, map.permutation)})
 
 
 @rule(BROADCAST, FLIP, PAD, PERMUTE, RESHAPE, SLICE, SUM)
@@ -499,6 +524,6 @@ def _of_contraction(sweep: Any, gate: Gate) -> Any:
 
 
 __all__ = [
-    "COMMUTATIVE", "READS", "RULES", "SMALL", "Facts", "Gate", "learn", "splat", "spread",
-    "type_of",
+    "COMMUTATIVE", "READS", "RULES", "SMALL", "Facts", "Gate", "learn", "rule", "splat", "spread",
+    "type_of", "zeros",
 ]  # fmt: skip

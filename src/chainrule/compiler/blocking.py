@@ -1,23 +1,27 @@
 """How a contraction is run, by a small cost model.
 
 One outer loop becomes the lanes of vectors (`lane`), another the rows of the register tile; the
-tile's sums stay in registers while the summed loops run. Every choice is tried and the one of
-fewest cycles taken, where, with h rows by v vectors of L lanes in a tile,
+tile's sums stay in registers while the summed loops run. Every choice of lanes and rows is tried
+and the one of fewest cycles taken, where, with h rows by v vectors of L lanes in a tile,
 
 - a step of the summed loops costs max(h·v, h + v)/2 cycles (two multiply-adds and two loads a
   cycle), not under 4 cycles for all sums together (latency), and v/4 to bring B from L2;
-- a tile costs 20 cycles more, an output 1/L of a cycle, or one where lanes do not stand side by
-  side; registers hold h·v sums, v vectors of B and one entry of A;
-- packing costs 0.1 of a cycle an entry where it copies runs, 0.3 where it transposes, 2 otherwise.
+- a tile costs 20 cycles more, and up to 4 for each row that lies on another page; an output 1/L of
+  a cycle, or a quarter and more where lanes do not stand side by side;
+- packing costs 0.1 of a cycle an entry where it copies runs, 0.3 where it transposes, 2 otherwise;
+- registers hold h·v sums, v vectors of B and one entry of A.
 
-Lanes may also run along a summed loop that is contiguous on both sides (`across`: dot products);
-each sum then costs three more cycles at its end and nothing has to be packed.
+Lanes may also run along a summed loop that is contiguous on both sides (`across`: dot products).
+Each sum then costs three more cycles at its end; the second operand may be packed to be so.
 
-Packing: B always where its lanes do not stand side by side; either where its rows lie a page
-apart or more, so that they would fall into one set of the cache, and are read often enough.
-Blocks of the summed loop: so that a packed panel of B stays in a quarter of L2; partial sums wait
-in scratch. Bands of rows: so that their part of A stays in half of L2. Parts: a long sum with few
-outputs is summed in eight parts, whatever the number of threads, then these are added.
+Then, from the sizes of caches:
+
+- Packing: B always where its lanes do not stand side by side; either where the steps lie so far
+  apart that they drive each other out of the cache, and are read often enough.
+- Blocks of the summed loop, so that a panel of B stays in a quarter of L2; partial sums wait in
+  scratch. Bands of rows, so that their part of A stays in an eighth of L3.
+- Panels are the inner loop where all of B fits into a quarter of L2: then A is read once.
+- A long sum with few outputs is summed in eight parts, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -34,6 +38,10 @@ SMALL = 30_000
 """Multiply-adds below which waking the other threads costs more than they bring."""
 PARTS = 8
 """Into how many parts a long sum with few outputs is split."""
+BRIEF = 128
+"""Steps below which a sum is too short for packing to pay."""
+CROWD = 8
+"""As many rows of a tile fill a set of the cache, with what else is there."""
 LONG = 4096
 """Steps from which a sum is long."""
 PAGE = 4096
@@ -120,6 +128,8 @@ class Plan:
     blocks: Split = Split(1, 1)  # noqa: RUF009 - a tuple
     parts: int = 1
     bands: Split = Split(1, 1)  # noqa: RUF009 - a tuple
+    panels_inside: bool = False
+    """Whether the loop over panels is inside that over runs of rows, not around it."""
 
     @property
     def width(self) -> int:
@@ -255,7 +265,7 @@ def _tile(start: Plan, rest: list[Loop], rows: Loop, problem: Contraction,
     cost *= entries(x for x in others if x is not whole)
     outputs = entries([*rest, lane])
     cost += outputs * sum(
-        1 / lanes if s in (0, 1) else 1 + min(4.0, abs(s) * size / 256) for s in lane.strides[2:]
+        1 / lanes if s in (0, 1) else 0.25 + min(4.0, abs(s) * size / 256) for s in lane.strides[2:]
     )
     made = replace(
         start, lanes=lanes, vectors=vectors, rows=rows, runs=Split(rows.size, runs), whole=whole,
@@ -287,10 +297,11 @@ def _packing(made: Plan, k: int) -> float:
 
 
 def _blocked(made: Plan, problem: Contraction, machine: Machine) -> Plan:
-    """The plan with its packing, blocks, parts and bands."""
-    if made.across or not made.inner or problem.flops < 2 * SMALL:
-        return made
+    """The plan with its packing, blocks, parts, bands and order of loops."""
     size, steps = problem.dtype.itemsize, entries(made.inner)
+    inside = _entries_of(made, 1) * size <= machine.l2 / 4
+    if made.across or not made.inner or problem.flops <= 2 * SMALL:
+        return replace(made, panels_inside=inside)
     lies = [_lies_badly(made, k, size, machine) for k in (0, 1)]
     alone = sum(x.strides[0] != 0 for x in made.inner) == 1 and made.whole.size == 1 and not (
         made.lane.strides[0] or any(x.strides[0] for x in made.batch)
@@ -306,22 +317,28 @@ def _blocked(made: Plan, problem: Contraction, machine: Machine) -> Plan:
         parts = PARTS
         blocks = min(outermost // PARTS, -(-blocks // PARTS)) * PARTS
     band = steps // blocks * made.runs.most * size
-    bands = max(1, min(made.runs.parts, round(band * made.runs.parts / (machine.l2 / 2))))
+    room = max(machine.l2 / 2, machine.l3 / 8)
+    bands = max(1, min(made.runs.parts, round(band * made.runs.parts / room)))
     return replace(
         made, packed=packed, blocks=Split(outermost, blocks), parts=parts,
-        bands=Split(made.runs.parts, bands),
+        bands=Split(made.runs.parts, bands), panels_inside=inside and blocks == 1,
     )  # fmt: skip
+
+
+def _entries_of(made: Plan, k: int) -> int:
+    """Entries of operand k, counted once for every place where a step reads them."""
+    loops = (made.lane, made.rows, made.whole, *made.batch, *made.inner)
+    return entries(x for x in loops if x.strides[k])
 
 
 def _lies_badly(made: Plan, k: int, size: int, machine: Machine) -> bool:
     """Whether tiles would read operand k from places that drive each other out of the cache."""
-    moving = [x for x in (made.lane, made.rows, *made.batch, *made.inner) if x.strides[k]]
     apart = [abs(x.strides[k]) * size for x in made.inner if x.strides[k]]
     apart = [min(apart, default=0)]
-    if k == 0:
+    if k == 0 and made.runs.most >= CROWD:
         apart.append(abs(made.rows.strides[0]) * size)
     elif made.rows.strides[1]:
         return False
-    large = entries(moving) * size > machine.l2 // 2 and max(apart) >= PAGE // 4
+    large = _entries_of(made, k) * size > machine.l2 and max(apart) >= PAGE // 4
     conflict = any(gap and gap % (PAGE // 2 if k else PAGE) == 0 for gap in apart)
-    return entries(made.inner) >= 128 and (large or conflict)
+    return entries(made.inner) >= BRIEF and (large or conflict)

@@ -50,7 +50,7 @@ def emit(module: Module, name: str, problem: Contraction, machine: Machine, epil
     f = module.function(name, [*parameters, *tail])
     if entries(problem.outer) == 0:
         return Emitted(name, 0, 0, "no entries", "nothing to do", False)
-    alone = threads == 1 or problem.flops < 2 * SMALL
+    alone = threads == 1 or problem.flops <= 2 * SMALL
     writer = _Writer(f, problem, plan(problem, machine), machine, epilogue, 1 if alone else threads)
     with ExitStack() as stack:
         if alone and threads > 1:
@@ -97,10 +97,16 @@ class _Writer:
             f.invoke(barrier, [self.pool])
         self.partial = self.room(p.parts * p.tiles * self.tile_size) if self.blocked else None
         batch = [x.size for x in p.batch]
-        places = [*batch, p.bands.parts, p.panels] + [p.runs.parts] * (p.bands.parts == 1)
+        runs = [p.runs.parts] * (p.bands.parts == 1)
+        places = [*batch, *runs, p.panels] if p.panels_inside else [
+            *batch, p.bands.parts, p.panels, *runs]  # fmt: skip
         each = p.blocks.parts // p.parts
 
         def tiles(part: Index, block: Index, indices: list[Index]) -> None:
+            if p.panels_inside and p.bands.parts == 1:
+                *around, run, panel = indices
+                self.tile(operands, part, block, around, panel, run)
+                return
             if p.bands.parts == 1:
                 *around, _, panel, run = indices
                 self.tile(operands, part, block, around, panel, run)
@@ -478,7 +484,8 @@ class _Writer:
         if p.bands.parts > 1:
             said.append(f"rows in {p.bands.parts} bands")
         around = [x.size for x in p.batch]
-        said.append(f"loops {[*around, p.panels, p.runs.parts]} over tiles")
+        inside = [p.runs.parts, p.panels] if p.panels_inside else [p.panels, p.runs.parts]
+        said.append(f"loops {[*around, *inside]} over tiles")
         return split, ", ".join(said)
 
 

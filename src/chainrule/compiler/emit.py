@@ -313,7 +313,8 @@ def reduce(block: Block, x: Reduce, lanes: int) -> Value:
     loops = _reduction_loops(x)
     loops.sort(key=lambda pair: pair[0] == inner)
     best = x.op in ("argmax", "argmin")
-    accumulators = _Accumulators(block.f, x, width, 1 if best else UNROLL)
+    count = 1 if best or inner is None and lanes * 4 > block.machine.vector_bytes else UNROLL
+    accumulators = _Accumulators(block.f, x, width, count)
     if not size_of(tuple(n for _, n in x.loops)):
         return accumulators.result(lanes)
 
@@ -603,6 +604,8 @@ def emit_loops(
             lanes //= 2
         if n == 1:
             along, lanes = None, 1
+        elif reductions and n >= 4 * lanes:  # whole lines of memory of each row that is added up
+            lanes *= 4
     if along is not None:
         loops = [p for p in loops if p[0] != along] + [p for p in loops if p[0] == along]
 

@@ -108,7 +108,7 @@ class Executable:
             code = native.object_code(self.llvm, self.machine)
             cache.put(key, code)
         self._library = native.Library(code, self.machine)
-        self._table = (ctypes.c_void_p * (total + 2))()
+        self._table = (ctypes.c_void_p * (total + 2))()  # the last is for the clocks of a profile
         for place, value in entries.items():
             self._table[place] = value
         self._table_address = ctypes.addressof(self._table)
@@ -116,6 +116,7 @@ class Executable:
             self._library.address("step"), self.threads, self._callbacks
         )
         self._last: list[Any] = [None] * self._arrays
+        self._timed: native.Library | None = None
 
     def run(self, arrays: Sequence[Array]) -> None:
         """Run the step on these arrays."""
@@ -125,6 +126,30 @@ class Executable:
                 last[k] = array
                 table[k] = id(array) if BY_OBJECT else address_of(array)
         self._step(self._table_address)
+
+    def clocks(self, arrays: Sequence[Array], repeats: int) -> Array:
+        """Processor clocks spent in each piece, (repeats, pieces), on the first thread."""
+        module, pieces = self.program.module, self.program.pieces
+        if self._timed is None:
+            plain = module.functions.pop("step")
+            self.program.emit_step(*self._layout, clocks=True)
+            text = str(module)
+            module.functions["step"] = plain
+            self._timed = native.Library(native.object_code(text, self.machine), self.machine)
+        ticks = np.zeros(len(pieces) + 1, np.int64)
+        self._table[self._layout[2] + 1] = address_of(ticks)
+        plain_step = self._step
+        self._step = runtime.prepare(
+            self._timed.address("step"), self.threads, self._callbacks
+        )
+        try:
+            found = np.empty((repeats, len(pieces)), np.int64)
+            for k in range(repeats):
+                self.run(arrays)
+                found[k] = np.diff(ticks)
+        finally:
+            self._step = plain_step
+        return found
 
     def _caller(self, kernel: Call, places: Array) -> Any:
         """What runs a gate in Python, on views of the buffers."""

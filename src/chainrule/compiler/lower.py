@@ -327,7 +327,7 @@ class Lowering:
         home = None
         for group in aligned:
             free = group.plain and group.anchor is None and not group.special
-            if free and self._independent(node, group, [g for g in aligned if g is not group]):
+            if free and self._independent(node, group):
                 home = group
                 break
         if home is None:
@@ -367,8 +367,10 @@ class Lowering:
         return [x for g in (group, *also) for m in g.members for x in self.inputs(m)
                 if isinstance(x, Node) and x not in inside]  # fmt: skip
 
-    def _independent(self, node: Node, group: Group, rest: Sequence[Group]) -> bool:
-        """Whether node may be computed in group, and rest read it from there."""
+    def _independent(self, node: Node, group: Group) -> bool:
+        """Whether node may be computed in this group, and others read it from there."""
+        if group in self.readers.get(node, ()):
+            return False  # it reads the value from memory, so that has to be there before
         # a group that uses the value runs later: nothing in this one may depend on it
         users = {*self.uses.get(node, {}), *self.readers.get(node, ())} - {group}
         before = [x for x in self._outside(group) if x is not node]
@@ -377,7 +379,7 @@ class Lowering:
     def _merge(self, node: Node, groups: list[Group]) -> list[Group]:
         """As few groups as can be made of these; the node can be computed in the first."""
         groups = [g for g in groups if not g.special]
-        groups = [g for g in groups if self._independent(node, g, groups)]
+        groups = [g for g in groups if self._independent(node, g)]
         if not groups:
             return []
         groups.sort(key=lambda g: (g.anchor is not None, len(g.members)))

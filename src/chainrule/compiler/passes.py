@@ -13,7 +13,7 @@ differentiated again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from operator import is_
 from typing import Any
@@ -31,6 +31,7 @@ from ..ops.dispatch import BROADCAST
 from ..ops.loop import SCAN, Loop
 from . import algebra
 from .algebra import COMMUTATIVE, READS, RULES, SMALL, Facts, Gate, learn, splat, spread
+from .convolution import transposed_windows
 
 OPAQUE = (Custom, Derived)
 """Gates of users: what they do beside giving a value is not known, so each is run as it stands."""
@@ -42,6 +43,16 @@ def simplify(graph: Graph) -> Graph:
     Outputs and assigned values may be leaves or constants afterwards. Values are the same to the
     last bit, up to the order of sums (of contractions, too) and the sign of zeros in them.
     """
+    return _simplified(graph).verify()
+
+
+def _simplified(graph: Graph) -> Graph:
+    graph = _settled(graph)
+    found = transposed_windows(graph)
+    return _settled(Sweep(graph, rewrites=found).run()) if found else graph
+
+
+def _settled(graph: Graph) -> Graph:
     graph = drop_dead(graph)
     while True:
         again = Sweep(graph).run()
@@ -64,11 +75,14 @@ class Sweep:
     """One way through a graph, first node to last: `make` is what rules make gates with.
 
     `uses` counts how often the nodes made so far are read, `facts` has what is known of them.
-    `values` has what stands for a node of the graph, or for a leaf that is known.
+    `values` has what stands for a node of the graph, or for a leaf that is known; `rewrites` says
+    how to make some nodes otherwise.
     """
 
-    def __init__(self, graph: Graph, known: dict[Node, Any] | None = None) -> None:
+    def __init__(self, graph: Graph, known: dict[Node, Any] | None = None,
+                 rewrites: dict[Node, Callable[[Sweep], Any]] | None = None) -> None:  # fmt: skip
         self.graph = graph
+        self.rewrites = rewrites or {}
         self.values: dict[Node, Any] = dict(known or {})
         self.nodes: list[Node] = []
         self.facts: dict[Node, Facts] = {}
@@ -98,7 +112,9 @@ class Sweep:
             inputs = [self.value(x, node) for x in node.inputs]
             params: Params = node.params or {}
             again = AGAIN.get(node.primitive)  # type: ignore[arg-type]
-            if node.primitive is ITEM and node.inputs[0] in self._parts:
+            if node in self.rewrites:
+                value = self.rewrites[node](self)
+            elif node.primitive is ITEM and node.inputs[0] in self._parts:
                 value = self._parts[node.inputs[0]][params["index"]]
                 if isinstance(value, int):
                     value = self.make(ITEM, inputs, {"index": value})
@@ -247,7 +263,7 @@ Again = tuple[Any, dict[int, Any]]
 
 def _closed(graph: Graph, operands: Sequence[Any]) -> tuple[Graph, list[Any]]:
     """A closed graph simplified, with the operands that it still reads."""
-    graph = simplify(Sweep(graph, _inside(graph.inputs, operands)).run())
+    graph = _simplified(Sweep(graph, _inside(graph.inputs, operands)).run())
     read = _ancestors(graph, graph.outputs)
     pairs = [(leaf, x) for leaf, x in zip(graph.inputs, operands, strict=True) if leaf in read]
     leaves = [leaf for leaf, _ in pairs]
@@ -326,7 +342,7 @@ def _scan(sweep: Sweep, inputs: Sequence[Any], params: Params, used: Sequence[in
     known = _inside(loop.captured, captured) | {
         leaf: other for leaf, other in _inside(loop.scanned, xs).items() if isinstance(other, Node)
     }
-    body = simplify(Sweep(body, known).run())
+    body = _simplified(Sweep(body, known).run())
     last, results = body.outputs[: loop.carries], body.outputs[loop.carries :]
     live = {place for place in used if place < loop.carries}
     while True:  # a carry is read where another that is read depends on it

@@ -10,11 +10,11 @@ which has them on every system. A worker spins for `IDLE` seconds after a step, 
 lock until the next launch. A thread that waits at a barrier spins for `BRIEF` seconds and then
 sleeps, too, so steps also get on where there are more threads than free cores.
 
-OpenBLAS's threads, too, spin after a product of NumPy's, for some tens of milliseconds, and yield
-the processor all the time. The first step after such a product finds a core taken and starts up to
-0.3 ms late (measured with two threads on two cores); those that follow run at full speed, since
-OpenBLAS's threads give way. Ours never spin beyond `IDLE`, so they are not in the way of the next
-product. Compiled steps call no BLAS.
+OpenBLAS's threads, too, spin after a product of NumPy's, for some tens of milliseconds. A step that
+comes meanwhile finds a core taken: measured with two threads on two cores, the first one takes up
+to 1 ms longer, and those that follow mostly run at full speed, since OpenBLAS's threads yield. Ours
+never spin beyond `IDLE`, so they are not in the way of the next product. Compiled steps call no
+BLAS.
 
 One step of several threads runs at a time; others wait for it. So a callback must not wait for
 another Python thread that launches a step of several threads.

@@ -1,0 +1,355 @@
+"""Contractions against sums in NumPy: random nests of loops, machines, threads; known shapes."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chainrule.compiler import blocking, contraction
+from chainrule.compiler.blocking import Split, pieces
+from chainrule.compiler.contraction import Contraction, Emitted, Loop, emit
+from chainrule.compiler.ir import Function, Module, Value, const
+from chainrule.compiler.machine import KINDS, Machine, named
+from chainrule.compiler.native import Library, object_code
+from chainrule.compiler.peak import fma_peak
+from chainrule.errors import CompileError
+
+BARRIER = """
+define internal void @barrier(ptr %pool) {
+entry:
+  %turn = getelementptr i64, ptr %pool, i64 1
+  %size = getelementptr i64, ptr %pool, i64 2
+  %threads = load i64, ptr %size
+  %now = load atomic i64, ptr %turn acquire, align 8
+  %before = atomicrmw add ptr %pool, i64 1 seq_cst
+  %count = add i64 %before, 1
+  %last = icmp eq i64 %count, %threads
+  br i1 %last, label %open, label %wait
+open:
+  store atomic i64 0, ptr %pool seq_cst, align 8
+  %next = add i64 %now, 1
+  store atomic i64 %next, ptr %turn seq_cst, align 8
+  ret void
+wait:
+  %seen = load atomic i64, ptr %turn acquire, align 8
+  %same = icmp eq i64 %seen, %now
+  br i1 %same, label %wait, label %done
+done:
+  ret void
+}
+"""
+"""void barrier(ptr pool): spins; the pool is three i64 (arrived, turn, threads)."""
+
+
+def machine(kind: str) -> Machine:
+    try:
+        return named(kind)
+    except CompileError as error:
+        pytest.skip(str(error))
+
+
+def vector_add(f: Function, x: Value, pointer: Value, stride: int, active: int, sign: str) -> Value:
+    """x + what stands in memory, lane by lane where it does not stand side by side."""
+    if stride == 1 or x.lanes == 1:
+        return f.op(sign, x, f.load(pointer, x.type, active))
+    parts = []
+    for lane in range(active):
+        one = f.load(f.at(pointer, lane * stride, x.scalar), x.scalar)
+        parts.append(f.op(sign, f.extract(x, lane) if x.lanes > 1 else x, one))
+    total = const(0, x.type)
+    for lane, one in enumerate(parts):
+        total = f.make(
+            f"insertelement {x.type} {total.name}, {x.scalar} {one.name}, i32 {lane}", x.type
+        )
+    return total
+
+
+def store(f: Function, x: Value, pointer: Value, stride: int, active: int) -> None:
+    if stride == 1 or x.lanes == 1:
+        f.store(x, pointer, active)
+        return
+    for lane in range(active):
+        f.store(f.extract(x, lane), f.at(pointer, lane * stride, x.scalar))
+
+
+def add_bias_into_both(f, acc, pointers, strides, active):
+    """others = (bias, updated, result): updated -= acc in place, result = relu(acc + bias)."""
+    bias, updated, result = pointers
+    store(
+        f, vector_add(f, f.fneg(acc), updated, strides[1], active, "fadd"), updated, strides[1],
+        active,
+    )  # fmt: skip
+    total = vector_add(f, acc, bias, strides[0], active, "fadd")
+    store(f, f.intrinsic("llvm.maxnum", total, const(0, total.type)), result, strides[2], active)
+
+
+def compiled(problem: Contraction, kind: Machine, epilogue, threads: int = 1) -> tuple:
+    """(what emit said, call(buffers)) of one contraction."""
+    module = Module()
+    made = emit(module, "contraction", problem, kind, epilogue, threads, "barrier")
+    count = 2 + len(problem.others)
+    f = module.function(
+        "run", [("ptr", "table"), ("i64", "thread"), ("ptr", "pool")], internal=False
+    )
+    table, thread, pool = f.parameters
+    buffers = [f.load(f.at(table, k, "i64"), "ptr") for k in range(count + 1)]
+    f.invoke("contraction", [*buffers, thread, pool])
+    library = Library(object_code(str(module) + BARRIER, kind), kind)
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(
+        library.address("run")
+    )
+
+    def call(buffers: Sequence[np.ndarray]) -> None:
+        room = np.empty(made.scratch + 64, np.uint8)
+        addresses = [b.ctypes.data for b in buffers] + [-(-room.ctypes.data // 64) * 64]
+        table = np.array(addresses, np.int64)
+        pool = np.array([0, 0, threads], np.int64)
+
+        def one(thread: int) -> None:
+            function(table.ctypes.data, thread, pool.ctypes.data)
+
+        if made.synchronous:
+            all_of_them = [threading.Thread(target=one, args=(t,)) for t in range(threads)]
+            for t in all_of_them:
+                t.start()
+            for t in all_of_them:
+                t.join()
+        else:
+            for t in range(threads):
+                one(t)
+
+    call.library = library  # type: ignore[attr-defined]
+    return made, call
+
+
+def span(loops: Sequence[Loop], k: int) -> tuple[int, int]:
+    """The least and greatest offset that these loops reach in buffer k."""
+    ends = [(x.size - 1) * x.strides[k] for x in loops if len(x.strides) > k and x.size]
+    return sum(min(0, e) for e in ends), sum(max(0, e) for e in ends)
+
+
+def view(array: np.ndarray, start: int, loops: Sequence[Loop], k: int) -> np.ndarray:
+    strides = [(x.strides[k] if k < len(x.strides) else 0) * array.itemsize for x in loops]
+    return np.lib.stride_tricks.as_strided(array[start:], [x.size for x in loops], strides)
+
+
+def check(problem: Contraction, kind: Machine, threads: int, seed: int = 0) -> Emitted:
+    """The generated code beside NumPy in float64."""
+    made, call = compiled(problem, kind, add_bias_into_both, threads)
+    rng = np.random.default_rng(seed)
+    loops = [*problem.outer, *problem.inner]
+    dtype = problem.dtype
+    arrays, starts = [], []
+    for k in range(5):
+        low, high = span(loops if k < 2 else problem.outer, k)
+        arrays.append(rng.integers(-4, 5, high - low + 1).astype(dtype))
+        starts.append(-low)
+    wanted = [a.copy() for a in arrays]
+    x, y = (view(arrays[k].astype(float), starts[k], loops, k) for k in (0, 1))
+    total = (x * y).sum(axis=tuple(range(len(problem.outer), len(loops))))
+    views = [view(wanted[k], starts[k], problem.outer, k) for k in (2, 3, 4)]
+    views[1] -= total.astype(dtype)
+    views[2][...] = np.maximum(total.astype(dtype) + views[0], 0)
+    call([a[s:] for a, s in zip(arrays, starts, strict=True)])
+    for k in range(5):
+        np.testing.assert_array_equal(arrays[k], wanted[k])
+    return made
+
+
+def dense(sizes: Sequence[int], order: Sequence[int], gap: int) -> list[int]:
+    """Strides without overlap, axes from slow to fast as ordered, `gap` apart in the fastest."""
+    strides, step = [0] * len(sizes), gap
+    for axis in reversed(order):
+        strides[axis] = step
+        step *= max(1, sizes[axis])
+    return strides
+
+
+@st.composite
+def problems(draw) -> Contraction:
+    """Nests of up to four outer and three inner loops, any strides in A and B."""
+    outer_sizes = draw(st.lists(st.integers(0, 40) | st.sampled_from([1, 3, 10, 17]), max_size=4))
+    inner_sizes = draw(st.lists(st.integers(0, 40), max_size=3))
+    while np.prod([max(1, s) for s in outer_sizes + inner_sizes]) > 60_000:
+        sizes = max(outer_sizes, inner_sizes, key=lambda s: max(s, default=0))
+        sizes[sizes.index(max(sizes))] //= 4
+    sizes = outer_sizes + inner_sizes
+    read = []
+    for _ in range(2):
+        order = draw(st.permutations(range(len(sizes))))
+        natural = dense(sizes, order, draw(st.sampled_from([1, 1, 1, 3])))
+        how = draw(st.lists(
+            st.sampled_from(["as is", "as is", "as is", "backwards", "still", "any"]),
+            min_size=len(sizes), max_size=len(sizes)))  # fmt: skip
+        read.append([
+            {"as is": s, "backwards": -s, "still": 0}.get(h, 0) if h != "any"
+            else draw(st.integers(-5, 5)) for s, h in zip(natural, how, strict=True)
+        ])  # fmt: skip
+    n = len(outer_sizes)
+    bias = [draw(st.sampled_from([0, 1, 2])) for _ in outer_sizes]
+    written = [dense(outer_sizes, draw(st.permutations(range(n))), draw(st.sampled_from([1, 1, 2])))
+               for _ in range(2)]  # fmt: skip
+    others = [bias, *written]
+    dtype = np.dtype(draw(st.sampled_from(["f", "d"])))
+    strides = list(zip(*read, strict=True))
+    return Contraction(
+        tuple(Loop(s, (*strides[k], *(o[k] for o in others))) for k, s in enumerate(outer_sizes)),
+        tuple(Loop(s, (*strides[n + k], 0, 0, 0)) for k, s in enumerate(inner_sizes)),
+        dtype, (dtype,) * 3,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=50, deadline=None)
+@given(problem=problems(), threads=st.sampled_from([1, 2, 3]))
+def test_random_nests(kind: str, problem: Contraction, threads: int) -> None:
+    check(problem, machine(kind), threads)
+
+
+@pytest.fixture(scope="module")
+def little_room():
+    """As if caches were tiny and threads cheap: all is packed, blocked, summed in parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocking, "PAGE", 32)
+        patch.setattr(blocking, "SMALL", 0)
+        patch.setattr(contraction, "SMALL", 0)
+        patch.setattr(blocking, "BRIEF", 2)
+        patch.setattr(blocking, "LONG", 16)
+        patch.setattr(contraction, "INLINE", 0)
+        yield
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(problem=problems(), threads=st.sampled_from([1, 1, 2]))
+def test_random_nests_with_little_room(
+    little_room: None, kind: str, problem: Contraction, threads: int
+) -> None:
+    check(problem, replace(machine(kind), l2=2048, l3=4096), threads)
+
+
+def nest(spec: str, sizes: dict[str, int], dtype: str, reach: dict[str, dict[str, int]]
+         ) -> Contraction:  # fmt: skip
+    """A contraction written as for einsum, its operands dense except those of `reach`.
+
+    The buffers after A and B are a bias along the last axis, and two results.
+    """
+    a, b, out = spec.replace("->", ",").split(",")
+    strides = []
+    for letters in (a, b, out[-1], out, out):
+        found, step = {}, 1
+        for letter in reversed(letters):
+            found[letter], step = step, step * sizes[letter]
+        strides.append(reach.get(letters, found))
+    loops = [
+        Loop(sizes[x], tuple(s.get(x, 0) for s in strides)) for x in dict.fromkeys(out + a + b)
+    ]
+    n = len(out)
+    return Contraction(tuple(loops[:n]), tuple(loops[n:]), np.dtype(dtype), (np.dtype(dtype),) * 3)
+
+
+PRODUCTS = [
+    (100, 2, 16), (100, 16, 16), (100, 16, 1), (64, 1000, 100), (64, 100, 10), (128, 784, 256),
+    (128, 256, 128), (128, 128, 10), (32, 128, 512), (1, 300, 50), (50, 300, 1), (1, 300, 1),
+    (3, 129, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", PRODUCTS, ids=str)
+@pytest.mark.parametrize("spec", ["mk,kn->mn", "mk,mn->kn", "mn,kn->mk"])
+def test_products(spec: str, shape: tuple[int, int, int], kind: str) -> None:
+    """A product, its gradient by the weights, its gradient by the input."""
+    dtype = "d" if sum(shape) % 2 else "f"
+    check(nest(spec, dict(zip("mkn", shape, strict=True)), dtype, {}), machine(kind), 1)
+
+
+CONVOLUTIONS = [(2, 28, 1, 32, 1), (2, 14, 32, 64, 1), (2, 14, 64, 32, 1), (3, 7, 5, 6, 2)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("spec", ["byxijc,ijco->byxo", "byxijc,byxo->ijco"])
+def test_convolutions(spec: str, shape: tuple[int, ...], kind: str) -> None:
+    """Windows of 3 x 3 of a padded input, channels last: forward and by the weights."""
+    batch, size, channels, outputs, stride = shape
+    side = stride * (size - 1) + 3
+    row, image = side * channels, side * side * channels
+    windows = {"b": image, "y": stride * row, "x": stride * channels, "i": row, "j": channels}
+    sizes = {"b": batch, "y": size, "x": size, "i": 3, "j": 3, "c": channels, "o": outputs}
+    problem = nest(spec, sizes, "f", {"byxijc": windows | {"c": 1}})
+    check(problem, machine(kind), 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_a_long_sum(kind: str) -> None:
+    """Few outputs, many steps: eight parts, whatever the number of threads, with the same bits."""
+    problem = nest("km,kn->mn", {"k": 5000, "m": 3, "n": 20}, "f", {})
+    results = []
+    for threads in (1, 2, 3):
+        made, call = compiled(problem, machine(kind), add_bias_into_both, threads)
+        assert made.synchronous == (threads > 1)
+        rng = np.random.default_rng(0)
+        sizes = (15000, 100_000, 20, 60, 60)
+        arrays = [rng.standard_normal(n).astype("f") for n in sizes]
+        call(arrays)
+        results.append(arrays[3])
+    assert (results[0] == results[1]).all() and (results[0] == results[2]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_infinity_stays_where_it_is(kind: str) -> None:
+    """What is masked away at the end of a sum along the lanes adds 0, not infinity times 0."""
+    k = 21
+    outer = (Loop(3, (k, 0, 0, 1, 1)),)
+    problem = Contraction(outer, (Loop(k, (1, 0)),), np.dtype("f"), (np.dtype("f"),) * 3)
+    _, call = compiled(problem, machine(kind), add_bias_into_both)
+    arrays = [np.ones(3 * k, "f"), np.full(1, np.inf, "f"), *(np.zeros(3, "f") for _ in range(3))]
+    call(arrays)
+    assert (arrays[4] == np.inf).all()
+
+
+def test_empty_nests() -> None:
+    """No outputs: nothing happens. No steps: the epilogue on zeros."""
+    kind = machine("portable")
+    made = check(nest("mk,kn->mn", {"m": 0, "k": 3, "n": 4}, "f", {}), kind, 1)
+    assert made.flops == 0
+    check(nest("mk,kn->mn", {"m": 5, "k": 0, "n": 4}, "f", {}), kind, 1)
+
+
+def test_packers_are_shared() -> None:
+    kind, module = machine("portable"), Module()
+    problem = nest("mn,kn->mk", {"m": 64, "k": 100, "n": 30}, "f", {})
+    first = emit(module, "first", problem, kind, add_bias_into_both, 1, "barrier")
+    count = len(module.functions)
+    emit(module, "second", problem, kind, add_bias_into_both, 1, "barrier")
+    assert first.scratch > 0 and len(module.shared) == 1
+    assert len(module.functions) == 2 * (count - 1) + 1
+
+
+@pytest.mark.parametrize("masks", [True, False])
+@given(active=st.integers(0, 70), lanes=st.sampled_from([1, 2, 4, 16]))
+def test_pieces_cover_all_lanes_once(masks: bool, active: int, lanes: int) -> None:
+    found = pieces(active, lanes, masks)
+    covered = [p.start + k for p in found for k in range(p.active)]
+    assert covered == list(range(active))
+    assert masks or all(p.active == p.lanes for p in found)
+
+
+@given(size=st.integers(1, 100), parts=st.integers(1, 100))
+def test_a_split_covers_all_steps(size: int, parts: int) -> None:
+    split = Split(size, min(size, parts))
+    short = split.parts - split.long
+    assert split.long * split.most + short * (split.most - 1) == size and short >= 0
+
+
+def test_peak() -> None:
+    """Between a calculator and what no core can do."""
+    assert 1e7 < fma_peak(machine("portable"), np.dtype("f")) < 1e13
