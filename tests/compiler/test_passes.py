@@ -186,7 +186,7 @@ BINARY: list[Callable[[Any, Any], Any]] = [
 ]  # fmt: skip
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_random_graphs(data: Any) -> None:
     """To the last bit, sign and NaN, of gates on 2·2 arrays drawn at random."""
