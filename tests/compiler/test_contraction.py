@@ -235,6 +235,14 @@ def test_random_nests_with_little_room(
     check(problem, replace(machine(kind), l2=2048, l3=4096), threads)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sizes", [(200, 8, 8), (200, 40, 40), (40, 200, 200)], ids=str)
+def test_products_with_little_room(little_room: None, sizes: tuple[int, ...], kind: str) -> None:
+    """Either order of loops over tiles, in bands and blocks."""
+    problem = nest("mk,kn->mn", dict(zip("mkn", sizes, strict=True)), "f", {})
+    check(problem, replace(machine(kind), l2=2048, l3=4096), 2)
+
+
 def nest(spec: str, sizes: dict[str, int], dtype: str, reach: dict[str, dict[str, int]]
          ) -> Contraction:  # fmt: skip
     """A contraction written as for einsum, its operands dense except those of `reach`.

@@ -146,6 +146,19 @@ def test_a_contraction_that_others_read_stays() -> None:
     assert count(new, "fold") == 1
 
 
+def test_a_fold_that_others_read_is_made_whole() -> None:
+    r = np.random.default_rng(0)
+    x, w = r.normal(size=(1, 5, 2)), r.normal(size=(3, 2, 2))
+
+    def function(x: Any, w: Any) -> Any:
+        y = nn.conv_transpose1d(x, w)
+        return y[:, 1:-1], cr.exp(y)
+
+    new, error = both(function, x, w)
+    assert error < 1e-12
+    assert (count(new, "fold"), count(new, "contract")) == (0, 1)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 9), st.booleans())
 def test_pooling_with_windows_apart_moves_entries(

@@ -174,7 +174,8 @@ UNARY: list[Callable[[Any], Any]] = [
     lambda x: cr.broadcast_to(x[0], (2, 2)), lambda x: cr.broadcast_to(x[:, :1], (2, 2)),
     lambda x: cr.broadcast_to(cr.max(x), (2, 2)), lambda x: cr.concat([x[1:], x[:1]]),
     lambda x: cr.broadcast_to(x.reshape(2, 1, 2), (2, 2, 2))[0], lambda x: cr.sort(x),
-    lambda x: cr.windows(cr.concat([x, x], axis=1), (1, 3))[:, :, 0, 1], lambda x: cr.full_like(x, -0.0),
+    lambda x: cr.windows(cr.concat([x, x], axis=1), (1, 3))[:, :, 0, 1],
+    lambda x: cr.full_like(x, -0.0),
     lambda x: cr.remat(lambda x: twice(x) * 1.0)(x), lambda x: cr.zeros_like(x) - x,
     lambda x: cr.scan(lambda c, r: (c - r, c * 1.0), x[0], x)[1],
     lambda x: cr.cond(x.max() > 0, lambda x: -x, lambda x: x * 1.0, x),
@@ -351,6 +352,16 @@ def test_constants_and_repeated_operands_go_into_bodies() -> None:
     loop = loop_of(new)
     assert loop.cuts[0] == 1
     assert "exp" not in names(loop.graph)
+
+
+def test_operands_that_turn_out_equal_are_read_once() -> None:
+    def function(x: Any) -> Any:
+        same = x * 1.0
+        inside = cr.remat(lambda a, b: cr.exp(a) - b)(x, same)
+        return inside, cr.scan(lambda c, r: (c * r[0] + r[1], None), x[0], (x, same))[0]
+
+    new = checked(traced(function, GRID), GRID)
+    assert [len(n.inputs) for n in new if n.name in ("remat", "scan")] == [1, 2]
 
 
 def test_a_known_branch_is_laid_open() -> None:

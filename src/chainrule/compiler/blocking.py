@@ -316,12 +316,12 @@ def _blocked(made: Plan, problem: Contraction, machine: Machine) -> Plan:
     if made.tiles <= PARTS and steps >= LONG and outermost >= PARTS:
         parts = PARTS
         blocks = min(outermost // PARTS, -(-blocks // PARTS)) * PARTS
-    band = steps // blocks * made.runs.most * size
-    room = max(machine.l2 / 2, machine.l3 / 8)
-    bands = max(1, min(made.runs.parts, round(band * made.runs.parts / room)))
+    inside = inside and blocks == 1
+    band = steps // blocks * made.runs.most * size * made.runs.parts
+    bands = 1 if inside else round(band / max(machine.l2 / 2, machine.l3 / 8))
     return replace(
         made, packed=packed, blocks=Split(outermost, blocks), parts=parts,
-        bands=Split(made.runs.parts, bands), panels_inside=inside and blocks == 1,
+        bands=Split(made.runs.parts, max(1, min(made.runs.parts, bands))), panels_inside=inside,
     )  # fmt: skip
 
 

@@ -97,24 +97,20 @@ class _Writer:
             f.invoke(barrier, [self.pool])
         self.partial = self.room(p.parts * p.tiles * self.tile_size) if self.blocked else None
         batch = [x.size for x in p.batch]
-        runs = [p.runs.parts] * (p.bands.parts == 1)
-        places = [*batch, *runs, p.panels] if p.panels_inside else [
-            *batch, p.bands.parts, p.panels, *runs]  # fmt: skip
+        if p.bands.parts > 1:
+            places = [*batch, p.bands.parts, p.panels]
+        else:
+            places = [*batch, *self.order(p.panels, p.runs.parts)]
         each = p.blocks.parts // p.parts
 
         def tiles(part: Index, block: Index, indices: list[Index]) -> None:
-            if p.panels_inside and p.bands.parts == 1:
-                *around, run, panel = indices
-                self.tile(operands, part, block, around, panel, run)
-                return
+            *around, one, other = indices
             if p.bands.parts == 1:
-                *around, _, panel, run = indices
-                self.tile(operands, part, block, around, panel, run)
+                self.tile(operands, part, block, around, *self.order(one, other))
                 return
-            *around, band, panel = indices
-            first, last = (_start(f, p.bands, f.add(band, k)) for k in (0, 1))
+            first, last = (_start(f, p.bands, f.add(one, k)) for k in (0, 1))
             with f.loop(first, last) as run:
-                self.tile(operands, part, block, around, panel, run)
+                self.tile(operands, part, block, around, other, run)
 
         if p.parts == 1:
             with f.loop(0, each) as block:
@@ -131,6 +127,10 @@ class _Writer:
             f.invoke(barrier, [self.pool])
         self.share([*batch, p.panels, p.runs.parts], self.add_parts)
         return waits
+
+    def order(self, panel: Index, run: Index) -> tuple[Index, Index]:
+        """The two from the outer loop to the inner one (and back)."""
+        return (run, panel) if self.plan.panels_inside else (panel, run)
 
     # -- loops ----------------------------------------------------------------------------------
 
@@ -484,8 +484,7 @@ class _Writer:
         if p.bands.parts > 1:
             said.append(f"rows in {p.bands.parts} bands")
         around = [x.size for x in p.batch]
-        inside = [p.runs.parts, p.panels] if p.panels_inside else [p.panels, p.runs.parts]
-        said.append(f"loops {[*around, *inside]} over tiles")
+        said.append(f"loops {[*around, *self.order(p.panels, p.runs.parts)]} over tiles")
         return split, ", ".join(said)
 
 
@@ -502,10 +501,7 @@ def _start(f: Function, split: Split, part: Index) -> Index:
     """Where a part starts."""
     if split.long == split.parts:
         return f.mul(part, split.most)
-    if part.__class__ is int:
-        longer: Index = min(part, split.long)
-    else:
-        longer = f.call("llvm.smin.i64", [part, f.index(split.long)], "i64")
+    longer = f.call("llvm.smin.i64", [part, f.index(split.long)], "i64")
     return f.add(f.mul(part, split.most - 1), longer)
 
 

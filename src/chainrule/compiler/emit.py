@@ -26,6 +26,7 @@ from .kernels import (
     Load,
     Loops,
     Position,
+    Random,
     Reduce,
     Store,
     Symbol,
@@ -81,6 +82,10 @@ class Block:
                 )
             elif isinstance(x, Reduce):
                 own = self.varies(x.x)
+            elif isinstance(x, Random):
+                own = (s is not None and bool(x.position.stride(s))) or any(
+                    [self.varies(k) for k in x.key]
+                )
             elif isinstance(x, Position):
                 own = s is not None and bool(x.position.stride(s))
             elif isinstance(x, Accumulated):
@@ -114,6 +119,9 @@ class Block:
             return y if inside is None else f.select(inside, y, zero)
         if isinstance(x, Reduce):
             return reduce(self, x, lanes)
+        if isinstance(x, Random):
+            first, second = (self.value(k, lanes) for k in x.key)
+            return random_bits(f, first, second, self._position(x.position, lanes))
         if isinstance(x, Accumulated):
             assert self.accumulated is not None
             return self.accumulated
@@ -302,6 +310,29 @@ class Block:
             f.store(one, place)
 
 
+ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+PARITY = 0x1BD11BDA
+
+
+def random_bits(f: Function, first: Value, second: Value, position: Value) -> Value:
+    """Word n mod 2 of Threefry-2x32-20(key, n div 2), as `core.special.bits` defines it."""
+    one = const(1, position.type)
+    count = f.op("lshr", position, one)
+    x = f.cast("trunc", count, "i32")
+    y = f.cast("trunc", f.op("lshr", count, const(32, count.type)), "i32")
+    third = f.op("xor", f.op("xor", first, second), const(PARITY, first.type))
+    keys = (first, second, third)
+    x, y = f.op("add", x, first), f.op("add", y, second)
+    for group in range(1, 6):
+        for r in ROTATIONS[:4] if group % 2 else ROTATIONS[4:]:
+            x = f.op("add", x, y)
+            y = f.op("xor", x, f.intrinsic("llvm.fshl", y, y, const(r, y.type)))
+        x = f.op("add", x, keys[group % 3])
+        y = f.op("add", f.op("add", y, keys[(group + 1) % 3]), const(group, y.type))
+    odd = f.cmp("ne", f.op("and", position, one), const(0, position.type))
+    return f.select(odd, y, x)
+
+
 # -- reductions --------------------------------------------------------------------------------
 
 
@@ -487,7 +518,7 @@ def affines(roots: Sequence[Expression]) -> list[Affine]:
             found += [x.address, *(g.position for g in x.guards)]
         elif isinstance(x, Where):
             found += [g.position for g in x.guards]
-        elif isinstance(x, Position):
+        elif isinstance(x, (Position, Random)):
             found.append(x.position)
     return found
 
@@ -514,13 +545,11 @@ def merged(
 
 
 def guarded(roots: Sequence[Expression]) -> set[Symbol]:
-    """Symbols that guards and tables' positions depend on: their loops stay as they are."""
+    """Symbols that guards depend on: their loops stay as they are."""
     found: set[Symbol] = set()
     for x in walk(roots):
         if isinstance(x, (Load, Where)):
             found.update(s for g in x.guards for s, _ in g.position.terms)
-        elif isinstance(x, Position):
-            found.update(s for s, _ in x.position.terms)
     return found
 
 

@@ -21,10 +21,12 @@ from .kernels import (
     Guard,
     Load,
     Product,
+    Random,
     Reduce,
     Store,
     Where,
     at,
+    contiguous,
 )
 from .reading import Kind
 
@@ -91,6 +93,8 @@ class Expressions:
             return x if isinstance(x, Load) or not more else Where(dtype, more, x)
         if kind is Kind.GATHER:
             return self._gather(node, index, guards)
+        if kind is Kind.RANDOM:
+            return self._random(node, index, guards)
         assert kind is Kind.REDUCE, node
         if node.primitive is CONTRACT:
             return self._sum_of_products(node, index, guards)
@@ -107,6 +111,15 @@ class Expressions:
         view = self.block.require(x)
         address, dynamic = reading.gather_index(map.reads, values, map.in_shape, view, loaders)
         return Load(node.type.dtype, view.buffer, address, guards, dynamic)
+
+    def _random(self, node: Node, index: Index, guards: tuple[Guard, ...]) -> Expression:
+        shape = node.params["shape"]  # type: ignore[index]
+        lead = index[: len(index) - len(shape)]
+        words = [self.of(node.inputs[0], (*lead, Affine((), k)), guards) for k in (0, 1)]
+        position = Affine()
+        for i, stride in zip(index[len(lead) :], contiguous(shape), strict=True):
+            position = position.plus(i, stride)
+        return Random(node.type.dtype, (words[0], words[1]), position)
 
     def _sum_of_products(self, node: Node, index: Index, guards: tuple[Guard, ...]) -> Expression:
         """A contraction of integers: a sum like any other."""

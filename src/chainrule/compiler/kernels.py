@@ -159,6 +159,14 @@ class Position(Expression):
 
 
 @dataclass(frozen=True, eq=False)
+class Random(Expression):
+    """Random bits: the word of a key (two expressions) at a position in the row-major order."""
+
+    key: tuple[Expression, Expression]
+    position: Affine
+
+
+@dataclass(frozen=True, eq=False)
 class Reduce(Expression):
     """op over symbols: "sum", "max", "min", "argmax", "argmin"."""
 
@@ -179,6 +187,8 @@ def children(x: Expression) -> Iterator[Expression]:
         yield from x.args
     elif isinstance(x, (Where, Reduce)):
         yield x.x
+    elif isinstance(x, Random):
+        yield from x.key
 
 
 def walk(roots: Sequence[Expression]) -> Iterator[Expression]:
@@ -267,6 +277,7 @@ class Loops(Kernel):
             if isinstance(x, Reduce):
                 inner = max(inner, size_of(tuple(n for _, n in x.loops)))
             weight += HEAVY.get(x.name, 1) if isinstance(x, Apply) else 1
+            weight += 60 if isinstance(x, Random) else 0
         return points * inner * max(1, weight)
 
     @property
@@ -277,7 +288,7 @@ class Loops(Kernel):
 HEAVY = dict.fromkeys(
     ("exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "log1p", "expm1", "sinh", "cosh"), 12
 ) | {"pow": 40, "erfinv": 40, "tan": 30, "arcsin": 20, "arccos": 20, "arctan": 20, "atan2": 20,
-     "div": 4, "sqrt": 4, "random_bits": 60}  # fmt: skip
+     "div": 4, "sqrt": 4}  # fmt: skip
 
 
 @dataclass(eq=False)

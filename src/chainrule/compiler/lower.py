@@ -226,6 +226,10 @@ class Lowering:
         uses = self.uses.get(node, {})
         stored = node in self.stored
         if kind is Kind.NONE:
+            if node.primitive is CONCAT:  # who reads it reads its parts
+                for part in self.inputs(node):
+                    found = self.readers.setdefault(part, set())
+                    found.update(uses, self.readers.get(node, ()))
             return
         if kind in (Kind.CALL, Kind.SCATTER, Kind.REPEAT):
             if uses or stored or kind is Kind.REPEAT or isinstance(node.type, TupleType):
@@ -252,7 +256,7 @@ class Lowering:
             return
         if (
             len(uses) == 1 and others and not stored and next(iter(uses.values())).once
-            and kind in (Kind.MAP, Kind.READ, Kind.PAD, Kind.GATHER) and not others[0].anchor
+            and kind in (Kind.MAP, Kind.READ, Kind.PAD, Kind.GATHER, Kind.RANDOM) and not others[0].anchor
         ):  # fmt: skip
             self._join_group(node, others[0], kind)
             return
@@ -270,9 +274,10 @@ class Lowering:
         (x,) = self.inputs(copy)
         if not isinstance(x, Node) or x in self.views or x not in self.position:
             return False
-        if reading.kind(x) not in (Kind.MAP, Kind.REDUCE, Kind.CONTRACT, Kind.GATHER):
+        if reading.kind(x) not in (Kind.MAP, Kind.REDUCE, Kind.CONTRACT, Kind.GATHER, Kind.RANDOM):
             return False
         self.views[x] = self.views[copy]
+        self.readers.setdefault(x, set()).update(self.readers.get(copy, ()))
         self.stored[x] = None
         del self.stored[copy]
         return True
@@ -284,7 +289,7 @@ class Lowering:
             group.plain = False
         own = Use(node.type.shape == group.space, True)
         for x in self.inputs(node):
-            if kind is Kind.GATHER:
+            if kind in (Kind.GATHER, Kind.RANDOM):
                 self._read(x, group)
                 continue
             aligned, once = reading.edge(node, x)

@@ -21,7 +21,8 @@ from ..ops.contraction import CONTRACT
 from ..ops.dispatch import BROADCAST, CAST, STOP_GRADIENT, SUM
 from ..ops.indexing import GATHER, SCATTER_ADD
 from ..ops.loop import SCAN
-from ..ops.reducing import ArgExtreme, Extreme
+from ..ops.random import BITS
+from ..ops.reducing import CUMSUM, ArgExtreme, Extreme
 from ..ops.shaping import (
     CONCAT, DIAGONAL, EMBED_DIAGONAL, FLIP, FOLD, PAD, PERMUTE, RESHAPE, SLICE, UNSTACK, WINDOWS,
 )  # fmt: skip
@@ -37,6 +38,7 @@ class Kind(Enum):
     READ = auto()  # index arithmetic
     PAD = auto()  # index arithmetic with a guard
     GATHER = auto()  # reads through tables
+    RANDOM = auto()  # bits from a key
     REDUCE = auto()
     CONTRACT = auto()
     SCATTER = auto()  # adds entries to zeros
@@ -68,7 +70,9 @@ def kind(node: Node) -> Kind:
         return Kind.REDUCE
     if primitive is GATHER:
         return Kind.GATHER
-    if primitive in (FOLD, SCATTER_ADD, EMBED_DIAGONAL):
+    if primitive is BITS:
+        return Kind.RANDOM
+    if primitive in (FOLD, SCATTER_ADD, EMBED_DIAGONAL, CUMSUM):
         return Kind.SCATTER
     if primitive is CONTRACT:
         return Kind.CONTRACT if node.type.dtype.char in FLOATS else Kind.REDUCE
@@ -320,6 +324,8 @@ def regroup(block: Any, node: Node, view: View) -> Kernel:
 
 def scatter(block: Any, node: Node, view: View) -> list[Kernel]:
     """output[writes(s)] += input[reads(s)], after zeros everywhere."""
+    if node.primitive is CUMSUM:
+        return running_sum(block, node, view)
     map = _map(node)
     shape, dtype = node.type
     outer = [next(block.symbols) for _ in shape]
@@ -353,6 +359,37 @@ def scatter(block: Any, node: Node, view: View) -> list[Kernel]:
     store = Store(view.buffer, address, value, node.primitive is not PAD, guards, dynamic)
     loops = list(zip(symbols, map.sizes, strict=True))
     return [fill, Loops([node], loops=loops, stores=[store], ordered=ordered)]
+
+
+def running_sum(block: Any, node: Node, view: View) -> list[Kernel]:
+    """A copy, to each entry of which the one before it is added, in order."""
+    map = _map(node)
+    shape, dtype = node.type
+    # the axis is the one that two symbols read: y[o] = Σ x[o - k], or x[o + k] in reverse
+    axis = next(a for a, p in enumerate(map.reads) if len(p.terms) == 2)
+    reverse = map.reads[axis].terms[1][1] > 0
+    there = block.require(block.inputs(node)[0])
+    symbols = [next(block.symbols) for _ in shape]
+    index = [at(s) for s in symbols]
+    copy = Store(view.buffer, view.address(index), Load(dtype, there.buffer, there.address(index)))
+    loops = list(zip(symbols, shape, strict=True))
+    first = Loops([node], loops=loops, stores=[copy])
+    again = [next(block.symbols) for _ in shape]
+    place, n = at(again[axis]), shape[axis]
+    if reverse:
+        place = Affine((), n - 1).plus(place, -1)
+    before = [place if a == axis else at(s) for a, s in enumerate(again)]
+    after = [p.plus(Affine((), -1 if reverse else 1)) if a == axis else p
+             for a, p in enumerate(before)]  # fmt: skip
+    add = Store(
+        view.buffer, view.address(after), Load(dtype, view.buffer, view.address(before)), add=True
+    )
+    sizes = [max(0, n - 1) if a == axis else m for a, m in enumerate(shape)]
+    second = Loops(
+        [node], loops=list(zip(again, sizes, strict=True)), stores=[add],
+        ordered=frozenset({again[axis]}),
+    )  # fmt: skip
+    return [first, second]
 
 
 def _leaves(p: Position, sizes: Shape, n: int) -> bool:

@@ -1,0 +1,316 @@
+"""What a function does for arguments of certain shapes: its graph, and what it takes from outside.
+
+The function is run once on traced Tensors. What it reads and assigns outside of its arguments is
+captured: variables, gradients that were there, constant arrays. What Python itself reads (globals,
+attributes of modules) is a part of the program, so it is remembered, to say when it has changed.
+"""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter, is_
+from types import CellType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import optree
+
+from ..core.context import context
+from ..core.graph import Graph
+from ..core.node import PACKAGE, Node, next_serial, topological
+from ..core.types import ArrayType, float64, int64
+from ..errors import TraceError
+from ..ops.dispatch import to_tensor
+from ..ops.number import TracedNumber
+from ..ops.tensor import Array, Tensor
+from ..ops.tracing import LOST, Trace, by_reference
+
+NUMBERS = {float: ArrayType((), float64), int: ArrayType((), int64)}
+
+
+class Given:
+    """A leaf of the arguments: an array (or Tensor), a number, or a value that is part of the key.
+
+    Two are equal if the same compiled code serves both.
+    """
+
+    __slots__ = ("depends", "type", "value")
+
+    def __init__(self, type: Any, value: Any = None, depends: bool = False) -> None:
+        self.type, self.value, self.depends = type, value, depends
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Given) or (self.type, self.depends) != (other.type, other.depends):
+            return False
+        a, b = self.value, other.value
+        if a is b:
+            return True
+        return type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.depends, self.value))
+
+    def differs(self, other: Given) -> str:
+        """In what it differs from another, in words."""
+        if isinstance(self.type, ArrayType) and isinstance(other.type, ArrayType):
+            if self.type.shape != other.type.shape:
+                return "shape"
+            return "dtype" if self.type.dtype != other.type.dtype else "dependence on variables"
+        return "kind" if self.type != other.type else "value"
+
+    def __repr__(self) -> str:
+        if self.type is None:
+            return f"{self.value!r:.40}"
+        return str(self.type) if isinstance(self.type, ArrayType) else self.type.__name__
+
+
+@dataclass
+class Result:
+    """What a function returned: `plan` says for each leaf what stands there.
+
+    "array" and "number" take the next output of the graph; others are the value itself, in a tuple.
+    """
+
+    structure: Any
+    plan: list[Any]
+
+    def build(self, outputs: list[Any]) -> Any:
+        """The container, around the outputs as Tensors."""
+        if self.structure is None:
+            return outputs[0]
+        rest = iter(outputs)
+        leaves = [
+            next(rest) if x == "array" else next(rest).item() if x == "number" else x[0]
+            for x in self.plan
+        ]
+        return optree.tree_unflatten(self.structure, leaves)
+
+
+@dataclass
+class Captured:
+    """A traced function.
+
+    `graph.captured` lists `variables`, then those that stand for the gradients of `entered`, then
+    constants. `graph.outputs` lists what the result needs, then new gradients of `added`.
+    """
+
+    graph: Graph
+    result: Result
+    variables: list[Tensor]
+    entered: list[Tensor]
+    constants: list[Array]
+    gradients: list[tuple[Tensor, bool]]
+    """Tensors whose gradient was read before it was set, and whether there was one."""
+    added: list[Tensor]
+    cleared: list[Tensor]
+    """Those that have no gradient afterwards."""
+    differentiable: bool
+    """Whether gradients of the result could be wanted: it is recorded, and makes none itself."""
+    modules: dict[Any, dict[str, Any]]
+
+
+def capture(function: Callable[..., Any], leaves: Sequence[Any], given: Sequence[Given],
+            structure: Any, names: Sequence[str], recording: bool) -> Captured:  # fmt: skip
+    """Trace a function; nothing outside has changed afterwards, also if it raises."""
+    trace = Trace(compiled=True)
+    start = next_serial()
+    with context(trace=trace, recording=recording, scope=()):
+        handles: list[Any] = []
+        inputs: list[Node] = []
+        for leaf, kind, name in zip(leaves, given, names, strict=True):
+            if kind.type is None:
+                handles.append(leaf.value if isinstance(leaf, Given) else leaf)
+                continue
+            number = NUMBERS.get(kind.type)
+            x = trace.input(number or kind.type)
+            inputs.append(x._node)  # type: ignore[arg-type]
+            if kind.depends:
+                trace.arguments[x] = name
+            handles.append(TracedNumber(x, name) if number else x)
+        args, kwargs = optree.tree_unflatten(structure, handles)
+        returned = function(*args, **kwargs)
+        found, shape = optree.tree_flatten(returned, namespace="chainrule")
+        plan: list[Any] = []
+        outputs: list[Any] = []
+        for leaf in found:
+            if isinstance(leaf, TracedNumber):
+                plan.append("number")
+                outputs.append(trace.lift(leaf.exact))
+            elif isinstance(leaf, (Tensor, np.ndarray, np.generic)):
+                plan.append("array")
+                outputs.append(trace.lift(to_tensor(leaf)))
+            else:
+                plan.append((leaf,))
+        single = plan == ["array"] and isinstance(returned, (Tensor, np.ndarray, np.generic))
+        gradients = [(x, held is not None) for x, held in trace.entered.items() if outer(x)]
+        added, cleared = [], []
+        for x, g in trace.gradients.items():
+            if outer(x):
+                held = trace.entered.get(x)
+                if held is None or g is None or g is LOST:
+                    cleared.append(x)
+                elif not _is_entered(g, held, trace):
+                    added.append(x)
+                    outputs.append(trace.lift(g))
+    assigned = [(v, node) for v, node in trace.assigned.items() if _before(v, start)]
+    graph = Graph.of(outputs, inputs, list(trace.captured.values()), assigned)
+    del found, returned, handles, args, kwargs, leaf, outputs
+    places = {id(held): x for x, held in trace.entered.items() if held is not None}
+    result = Captured(
+        graph, Result(None if single else shape, plan), [], [], [], gradients, added, cleared,
+        recording and not trace.reached, trace.modules,
+    )  # fmt: skip
+    del trace
+    _sort(result, places, start)
+    return result
+
+
+def outer(x: Tensor) -> bool:
+    """Whether a Tensor is of the program around the trace."""
+    return x._value is not None
+
+
+def _before(x: Tensor, start: int) -> bool:
+    """Whether a variable was there before the trace began."""
+    return x._node is not None and x._node.serial < start
+
+
+def _is_entered(gradient: Tensor, held: Tensor, trace: Trace) -> bool:
+    """Whether a gradient is the one that was there, unchanged."""
+    node = gradient._node
+    return node is not None and node.name == "stop_gradient" and (
+        node.inputs[0] is trace.captured[held][1]
+    )
+
+
+def _sort(result: Captured, places: dict[int, Tensor], start: int) -> None:
+    """Bring what was captured, as far as it is used, in the order that `Captured` names."""
+    graph = result.graph
+    roots = [x for x in (*graph.outputs, *(v for _, v in graph.assignments)) if isinstance(x, Node)]
+    used = set(topological(roots))
+    pairs = [(x, leaf) for x, leaf in graph.captured if leaf in used]
+    gradients = [(x, leaf) for x, leaf in pairs if id(x) in places]
+    others = [(x, leaf) for x, leaf in pairs if id(x) not in places]
+    variables = [(x, leaf) for x, leaf in others if _before(x, start)]
+    made = [(x, leaf) for x, leaf in others if not _before(x, start)]  # by the function itself
+    constants = made + by_reference(graph)
+    graph.captured[:] = variables + gradients + constants
+    result.variables = [x for x, _ in variables]
+    result.entered = [places[id(x)] for x, _ in gradients]
+    result.constants = [x._value for x, _ in constants]
+
+
+# -- what Python reads ---------------------------------------------------------------------------
+
+CONTENTS = attrgetter("cell_contents")
+PLAIN = (bool, int, float, str, bytes, tuple, type(None))
+
+
+class Surroundings:
+    """The globals and closed-over names that a function reads, and the modules it calls.
+
+    Names of functions that it calls by name, of the same file, count too.
+    """
+
+    def __init__(self, function: Any, modules: dict[Any, dict[str, Any]]) -> None:
+        self.cells: list[CellType] = []
+        self.names: list[tuple[dict[str, Any], str]] = []
+        titles: list[str] = []
+        for owner, cell, scope, name in _read(function):
+            title = f"{name!r}, which {owner} reads,"
+            if cell is not None:
+                self.cells.insert(0, cell)
+                titles.insert(0, title)
+            else:
+                self.names.append((scope, name))
+                titles.append(title)
+        self.titles = titles
+        self.values = self._now()
+        self.modules = list(modules)
+        self.versions = [m._version for m in self.modules]
+        self.attributes = [
+            {k: v for k, v in before.items() if vars(m).get(k) is v} for m, before in modules.items()
+        ]  # but for those that the function itself replaces
+        self.contents = [
+            (v, list(v)) for found in self.attributes for v in found.values() if type(v) is list
+        ]
+
+    def _now(self) -> list[Any]:
+        return [*map(CONTENTS, self.cells), *(scope.get(name) for scope, name in self.names)]
+
+    def same(self) -> bool:
+        """Whether all are what they were."""
+        return (
+            all(map(is_, self._now(), self.values))
+            and list(map(VERSION, self.modules)) == self.versions
+            and all(len(a) == len(b) and all(map(is_, a, b)) for a, b in self.contents)
+        )
+
+    def check(self, name: str) -> None:
+        """Raise a TraceError that names what was replaced since the function was traced."""
+        new = self._now()
+        for title, before, now in zip(self.titles, self.values, new, strict=True):
+            if before is not now and not (type(before) in PLAIN and before == now):
+                raise TraceError(
+                    f"{title} was replaced after {name} was compiled: pass what changes as an "
+                    f"argument, assign variables instead of replacing them, or call {name}.clear()"
+                )
+        self.values = new
+        for module, found in zip(self.modules, self.attributes, strict=True):
+            for attribute, value in found.items():
+                if vars(module).get(attribute) is not value:
+                    self._refuse(module, attribute, name)
+                if any(value is v and list(v) != items for v, items in self.contents):
+                    self._refuse(module, attribute, name)
+        self.versions = list(map(VERSION, self.modules))
+
+    @staticmethod
+    def _refuse(module: Any, attribute: str, name: str) -> None:
+        path = ".".join((*module._path, attribute))
+        raise TraceError(
+            f"the attribute {path} of a {type(module).__name__} was replaced after {name} was "
+            "compiled: give variables new values with assign, pass what changes as an argument, "
+            f"or call {name}.clear() to have it compiled anew"
+        )
+
+
+VERSION = attrgetter("_version")
+
+
+def _read(function: Any) -> Iterator[tuple[str, CellType | None, dict[str, Any], str]]:
+    """(function, cell or None, globals, name) for each name from outside that functions read."""
+    stack, seen = [function], set()
+    while stack:
+        f = stack.pop()
+        if isinstance(f, MethodType):
+            f = f.__func__
+        if not isinstance(f, FunctionType) or id(f) in seen:
+            continue
+        seen.add(id(f))
+        scope = f.__globals__
+        for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+            try:
+                stack.append(cell.cell_contents)
+            except ValueError:  # not bound yet
+                continue
+            if not f.__code__.co_filename.startswith(PACKAGE):
+                yield f.__qualname__, cell, scope, name
+        if f.__code__.co_filename.startswith(PACKAGE):
+            continue
+        for name in _globals(f.__code__):
+            if name in scope:
+                value = scope[name]
+                if getattr(value, "__globals__", None) is scope:
+                    stack.append(value)
+                yield f.__qualname__, None, scope, name
+
+
+def _globals(code: Any) -> list[str]:
+    """The global names that code reads, also in functions inside of it."""
+    found = [i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
+    for constant in code.co_consts:
+        if hasattr(constant, "co_code"):
+            found += _globals(constant)
+    return list(dict.fromkeys(found))
