@@ -330,6 +330,7 @@ def test_empty_nests() -> None:
     made = check(nest("mk,kn->mn", {"m": 0, "k": 3, "n": 4}, "f", {}), kind, 1)
     assert made.flops == 0
     check(nest("mk,kn->mn", {"m": 5, "k": 0, "n": 4}, "f", {}), kind, 1)
+    check(nest("mjk,jkn->mn", {"m": 5, "j": 0, "k": 0, "n": 1}, "f", {}), kind, 1)
 
 
 def test_packers_are_shared() -> None:

@@ -9,6 +9,7 @@ and the one of fewest cycles taken, where, with h rows by v vectors of L lanes i
 - a tile costs 20 cycles more, and up to 4 for each row that lies on another page; an output 1/L of
   a cycle, or a quarter and more where lanes do not stand side by side;
 - packing costs 0.1 of a cycle an entry where it copies runs, 0.3 where it transposes, 2 otherwise;
+- with several threads the slowest counts: runs or panels are split, whichever is more even;
 - registers hold h·v sums, v vectors of B and one entry of A.
 
 Lanes may also run along a summed loop that is contiguous on both sides (`across`: dot products).
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +40,8 @@ SMALL = 30_000
 """Multiply-adds below which waking the other threads costs more than they bring."""
 PARTS = 8
 """Into how many parts a long sum with few outputs is split."""
+BARRIER = 5000
+"""Cycles that it costs to wait for what other threads pack."""
 BRIEF = 128
 """Steps below which a sum is too short for packing to pay."""
 CROWD = 8
@@ -156,7 +160,7 @@ def pieces(active: int, lanes: int, masks: bool) -> list[Piece]:
     return found
 
 
-def plan(problem: Contraction, machine: Machine) -> Plan:
+def plan(problem: Contraction, machine: Machine, threads: int) -> Plan:
     """The cheapest way by the model of this file."""
     buffers = 2 + len(problem.others)
     offsets = [0] * buffers
@@ -179,14 +183,14 @@ def plan(problem: Contraction, machine: Machine) -> Plan:
                 continue  # the same as with the operands exchanged
             rest = [x for x in turned if x is not lane]
             ways = [replace(start, lane=lane)]
-            for k in summed:
+            for k in summed if entries(summed) else ():
                 if k.strides[0] in (0, 1) and (k.strides[1] not in (0, 1) or any(k.strides[:2])):
                     order = (*(x for x in summed if x is not k), k)
                     ways.append(replace(start, lane=lane, inner=order, across=True))
             for rows in rest or [none]:
-                found += [_tile(way, rest, rows, problem, machine) for way in ways]
+                found += [_tile(way, rest, rows, problem, machine, threads) for way in ways]
     best = min(found, key=lambda x: x[0])[1]
-    return _blocked(best, problem, machine)
+    return _blocked(best, problem, machine, threads)
 
 
 def _padded(loop: Loop, buffers: int) -> Loop:
@@ -219,7 +223,7 @@ def _merged(loops: Sequence[Loop]) -> list[Loop]:
 
 
 def _tile(start: Plan, rest: list[Loop], rows: Loop, problem: Contraction,
-          machine: Machine) -> tuple[float, Plan]:  # fmt: skip
+          machine: Machine, threads: int) -> tuple[float, Plan]:  # fmt: skip
     """(cycles, plan) with these lanes and rows and the best tile."""
     lane, none = start.lane, start.whole
     others = [x for x in rest if x is not rows]
@@ -258,6 +262,7 @@ def _tile(start: Plan, rest: list[Loop], rows: Loop, problem: Contraction,
                 step = max(h * v / 2, loads / 2, 0.5 if h * v < 8 else 4) + v / 4
                 ends = h * v * 3 if start.across else 0
                 total += count * runs * (step * steps + 20 + ends + h * far) * (v > 0)
+            total *= min(_imbalance(entries(others), runs, lane.size / width, threads))
             if best is None or total < best[0]:
                 best = total, vectors, runs
     assert best is not None
@@ -286,20 +291,35 @@ def _tile(start: Plan, rest: list[Loop], rows: Loop, problem: Contraction,
     return cost, made
 
 
+def _imbalance(batch: int, runs: int, panels: float, threads: int) -> tuple[float, float]:
+    """The last thread's time over the average, where runs of rows are split or panels are."""
+    if threads == 1:
+        return 1.0, 1.0
+    return (
+        -(-batch * runs // threads) * threads / (batch * runs),
+        -(-batch * ceil(panels) // threads) * threads / (batch * panels),
+    )
+
+
 def _packing(made: Plan, k: int) -> float:
     """Cycles of packing operand k."""
     inner = [x for x in made.inner if x.strides[k]]
     side = made.lane if k else made.rows
     count = entries([*(x for x in made.batch if x.strides[k]), *inner, side])
     if side.strides[k] == 1:
-        return (0.3 if made.across else 0.1) * count
-    return (0.3 if any(x.strides[k] == 1 for x in inner) else 2.0) * count
+        return BARRIER + (0.3 if made.across else 0.1) * count
+    return BARRIER + (0.3 if any(x.strides[k] == 1 for x in inner) else 2.0) * count
 
 
-def _blocked(made: Plan, problem: Contraction, machine: Machine) -> Plan:
+def _blocked(made: Plan, problem: Contraction, machine: Machine, threads: int) -> Plan:
     """The plan with its packing, blocks, parts, bands and order of loops."""
     size, steps = problem.dtype.itemsize, entries(made.inner)
-    inside = _entries_of(made, 1) * size <= machine.l2 / 4
+    by_runs, by_panels = _imbalance(
+        entries(made.batch), made.runs.parts, made.lane.size / made.width, threads
+    )
+    inside = by_runs < by_panels or (
+        by_runs == by_panels and _entries_of(made, 1) * size <= machine.l2 / 4
+    )
     if made.across or not made.inner or problem.flops <= 2 * SMALL:
         return replace(made, panels_inside=inside)
     lies = [_lies_badly(made, k, size, machine) for k in (0, 1)]

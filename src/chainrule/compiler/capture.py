@@ -47,7 +47,7 @@ class Given:
         a, b = self.value, other.value
         if a is b:
             return True
-        return type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b)
+        return type(a) is type(b) and not isinstance(a, (Tensor, np.ndarray)) and bool(a == b)
 
     def __hash__(self) -> int:
         return hash((self.type, self.depends, self.value))
@@ -114,8 +114,17 @@ class Captured:
 def capture(function: Callable[..., Any], leaves: Sequence[Any], given: Sequence[Given],
             structure: Any, names: Sequence[str], recording: bool) -> Captured:  # fmt: skip
     """Trace a function; nothing outside has changed afterwards, also if it raises."""
-    trace = Trace(compiled=True)
     start = next_serial()
+    result, places = _record(function, leaves, given, structure, names, recording, start)
+    _sort(result, places, start)  # all else that held arrays is gone by now
+    return result
+
+
+def _record(function: Callable[..., Any], leaves: Sequence[Any], given: Sequence[Given],
+            structure: Any, names: Sequence[str], recording: bool, start: int
+            ) -> tuple[Captured, dict[int, Tensor]]:  # fmt: skip
+    """The trace, and of which Tensor a captured one is the gradient."""
+    trace = Trace(compiled=True)
     with context(trace=trace, recording=recording, scope=()):
         handles: list[Any] = []
         inputs: list[Node] = []
@@ -156,15 +165,11 @@ def capture(function: Callable[..., Any], leaves: Sequence[Any], given: Sequence
                     outputs.append(trace.lift(g))
     assigned = [(v, node) for v, node in trace.assigned.items() if _before(v, start)]
     graph = Graph.of(outputs, inputs, list(trace.captured.values()), assigned)
-    del found, returned, handles, args, kwargs, leaf, outputs
-    places = {id(held): x for x, held in trace.entered.items() if held is not None}
     result = Captured(
         graph, Result(None if single else shape, plan), [], [], [], gradients, added, cleared,
         recording and not trace.reached, trace.modules,
     )  # fmt: skip
-    del trace
-    _sort(result, places, start)
-    return result
+    return result, {id(held): x for x, held in trace.entered.items() if held is not None}
 
 
 def outer(x: Tensor) -> bool:
@@ -180,8 +185,10 @@ def _before(x: Tensor, start: int) -> bool:
 def _is_entered(gradient: Tensor, held: Tensor, trace: Trace) -> bool:
     """Whether a gradient is the one that was there, unchanged."""
     node = gradient._node
-    return node is not None and node.name == "stop_gradient" and (
-        node.inputs[0] is trace.captured[held][1]
+    return (
+        node is not None
+        and node.name == "stop_gradient"
+        and (node.inputs[0] is trace.captured[held][1])
     )
 
 
@@ -215,37 +222,35 @@ class Surroundings:
     """
 
     def __init__(self, function: Any, modules: dict[Any, dict[str, Any]]) -> None:
-        self.cells: list[CellType] = []
-        self.names: list[tuple[dict[str, Any], str]] = []
-        titles: list[str] = []
-        for owner, cell, scope, name in _read(function):
-            title = f"{name!r}, which {owner} reads,"
-            if cell is not None:
-                self.cells.insert(0, cell)
-                titles.insert(0, title)
-            else:
-                self.names.append((scope, name))
-                titles.append(title)
-        self.titles = titles
+        found = list(_read(function))
+        self.cells = [cell for _, cell, _, _ in found if cell is not None]
+        self.scopes = [scope for _, cell, scope, _ in found if cell is None]
+        self.names = [name for _, cell, _, name in found if cell is None]
+        found.sort(key=lambda x: x[1] is None)  # as `_now` has them
+        self.titles = [f"{name!r}, which {owner} reads," for owner, _, _, name in found]
         self.values = self._now()
         self.modules = list(modules)
         self.versions = [m._version for m in self.modules]
         self.attributes = [
-            {k: v for k, v in before.items() if vars(m).get(k) is v} for m, before in modules.items()
+            {k: v for k, v in before.items() if vars(m).get(k) is v}
+            for m, before in modules.items()
         ]  # but for those that the function itself replaces
         self.contents = [
             (v, list(v)) for found in self.attributes for v in found.values() if type(v) is list
         ]
 
     def _now(self) -> list[Any]:
-        return [*map(CONTENTS, self.cells), *(scope.get(name) for scope, name in self.names)]
+        return [*map(CONTENTS, self.cells), *map(dict.get, self.scopes, self.names)]
 
     def same(self) -> bool:
         """Whether all are what they were."""
         return (
             all(map(is_, self._now(), self.values))
-            and list(map(VERSION, self.modules)) == self.versions
-            and all(len(a) == len(b) and all(map(is_, a, b)) for a, b in self.contents)
+            and [*map(VERSION, self.modules)] == self.versions
+            and (
+                not self.contents
+                or all(len(a) == len(b) and all(map(is_, a, b)) for a, b in self.contents)
+            )
         )
 
     def check(self, name: str) -> None:
@@ -309,7 +314,9 @@ def _read(function: Any) -> Iterator[tuple[str, CellType | None, dict[str, Any],
 
 def _globals(code: Any) -> list[str]:
     """The global names that code reads, also in functions inside of it."""
-    found = [i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
+    found = [
+        i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    ]
     for constant in code.co_consts:
         if hasattr(constant, "co_code"):
             found += _globals(constant)

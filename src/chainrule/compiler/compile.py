@@ -28,7 +28,7 @@ from ..ops.tracing import SEVERED
 from .capture import NUMBERS, Captured, Given, Surroundings, capture
 from .executable import Executable
 from .machine import host
-from .state import Slot, adopt_changed, allocate, alone, free, plain, slot_of, view
+from .state import alone, natives, plain, slot_of, targets
 
 ndarray = np.ndarray
 MOST = 8
@@ -36,26 +36,14 @@ MOST = 8
 
 
 class Turn:
-    """The lock of all compiled functions: they share variables, and each uses the whole machine.
+    """Compiled functions run one at a time: they share variables, and each uses the whole machine.
 
-    `take` is False for a thread that has it already: a gate in Python, or a signal handler, that
-    calls a compiled function in the midst of another.
+    `busy` in a thread that has the lock: a gate in Python, or a signal handler, calls a compiled
+    function in the midst of another.
     """
 
     def __init__(self) -> None:
-        self.lock, self.owner = threading.Lock(), 0
-
-    def take(self) -> bool:
-        if not self.lock.acquire(blocking=False):
-            if self.owner == threading.get_ident():
-                return False
-            self.lock.acquire()
-        self.owner = threading.get_ident()
-        return True
-
-    def give(self) -> None:
-        self.owner = 0
-        self.lock.release()
+        self.lock, self.busy = threading.RLock(), False
 
 
 TURN = Turn()
@@ -74,8 +62,8 @@ class Specialization:
         self.executable = Executable(graph, host())
         self.variables = captured.variables
         self.slots = list(map(slot_of, self.variables))
-        self.assigned = [v for v, _ in graph.assignments]
-        self.targets = list(map(slot_of, self.assigned))
+        self.targets = [slot_of(v) for v, _ in graph.assignments]
+        self.unread = [s for s in self.targets if s not in self.slots]
         self.expected = alone(self.targets)
         self.outputs = [
             (x.type.shape, x.type.dtype) if isinstance(x, Node) else (x.shape, x.dtype)
@@ -95,7 +83,7 @@ class Specialization:
                 self.tests.append((x.shape, x.dtype))
             elif x.__class__ in NUMBERS:
                 self.tests.append((x.__class__, NUMBERS[x.__class__].dtype))
-            elif x.__class__ in (bool, str, type(None)):
+            elif x.__class__ in (bool, str, type(None)) or _is_known(x):
                 self.tests.append((x, None))
             else:
                 self.tests = None
@@ -129,52 +117,48 @@ class Specialization:
             if x.dtype is not dtype or x.shape != shape:
                 return None
             flags = x.flags
-            if not (flags.c_contiguous and flags.aligned):
+            if not flags.carray and not (flags.c_contiguous and flags.aligned):
                 return None
             arrays.append(x)
         return arrays
 
     def fits(self) -> bool:
+        """Whether all is outside as it was when the function was traced."""
+        return self.surroundings.same() and self.has_gradients()
+
+    def has_gradients(self) -> bool:
         """Whether gradients are there, or not, as they were when the function was traced."""
-        return all((x.grad is not None) == there for x, there in self.captured.gradients)
+        read = self.captured.gradients
+        return not read or all((x.grad is not None) == there for x, there in read)
 
     def __call__(self, arrays: list[Array]) -> Any:
         """Run it: results, and the new values of variables."""
-        adopt_changed(self.variables, self.slots)
-        arrays += [s.native for s in self.slots]
         captured = self.captured
+        arrays += natives(self.variables, self.slots)
         if captured.entered:
             arrays += [plain(x.grad._value) for x in captured.entered]  # type: ignore[union-attr]
         if captured.constants:
             arrays += map(plain, captured.constants)
         outputs = [np.empty(shape, dtype) for shape, dtype in self.outputs]
         arrays += outputs
-        fresh: list[tuple[Slot, Array]] = []
-        if self.targets:
-            adopt_changed(self.assigned, self.targets)
-            for slot, ours in zip(self.targets, free(self.targets, self.expected), strict=True):
-                if ours:
-                    arrays.append(slot.native)
-                else:
-                    memory = allocate(slot.variable)
-                    fresh.append((slot, memory))
-                    arrays.append(view(memory, slot.variable.shape, slot.variable.dtype))
-        self.executable.run(arrays)
-        for slot, memory in fresh:
-            slot.bind(memory)
-        if captured.cleared:
-            for x in captured.cleared:
-                x._grad = None
-        results = [self._tensor(y) for y in outputs[: self.results]]
-        for x, y in zip(captured.added, outputs[self.results :], strict=True):
-            x._grad = constant(y)
+        if self.unread:
+            natives([s.variable for s in self.unread], self.unread)
+        written, fresh = targets(self.targets, self.expected)
+        self.executable.run(arrays + written)
+        for slot, array in fresh:
+            slot.bind(array)
+        for x in captured.cleared:
+            x._grad = None
+        results = list(map(constant, outputs))
+        if captured.added:
+            for x, gradient in zip(captured.added, results[self.results :], strict=True):
+                x._grad = gradient
+            del results[self.results :]
+        if self.severed:
+            for y in results:
+                if y.dtype.char in FLOATS:
+                    y._node = Node(SEVERED, (), {}, y._value, None, caller())
         return captured.result.build(results)
-
-    def _tensor(self, value: Array) -> Tensor:
-        result = constant(value)
-        if self.severed and value.dtype.char in FLOATS:
-            result._node = Node(SEVERED, (), {}, value, None, caller())
-        return result
 
 
 class Compiled:
@@ -199,19 +183,22 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         now = CONTEXT.get()
-        if now.trace is not None or now.functional or not TURN.take():
+        if now.trace is not None or now.functional:
             return self.__wrapped__(*args, **kwargs)
-        try:
-            if self._kept:
-                last = self._kept[-1]
-                if last.recording is now.recording and last.surroundings.same() and last.fits():
+        with TURN.lock:
+            if TURN.busy:
+                return self.__wrapped__(*args, **kwargs)
+            TURN.busy = True
+            try:
+                if self._kept:
+                    last = self._kept[-1]
                     arrays = last.accept(args, kwargs)
-                    if arrays is not None:
+                    if arrays is not None and last.recording is now.recording and last.fits():
                         return last(arrays)
-            special, arrays = self._find(args, kwargs, now.recording)
-            return special(arrays)
-        finally:
-            TURN.give()
+                special, arrays = self._find(args, kwargs, now.recording)
+                return special(arrays)
+            finally:
+                TURN.busy = False
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """The method of an instance."""
@@ -233,10 +220,19 @@ class Compiled:
             tuple(self._mark(x, self._title(k)) for k, x in enumerate(args)),
             {name: self._mark(x, name) for name, x in kwargs.items()},
         )
-        leaves, structure = optree.tree_flatten(marked, is_leaf=_is_known, namespace="chainrule")
+        fixed: list[Given] = []  # what the copies of modules share that hold other arrays
+
+        def is_leaf(x: Any) -> bool:
+            known = _is_known(x)
+            if not known and hasattr(type(x), "_fixed"):
+                fixed.extend(Given(None, v) for v in x._fixed())
+            return known
+
+        everything: Any = marked
+        leaves, structure = optree.tree_flatten(everything, is_leaf, namespace="chainrule")
         given = [self._given(x, structure, k, recording) for k, x in enumerate(leaves)]
-        key = (structure, given, recording)
-        found = next((s for s in reversed(self._kept) if s.key == key and s.fits()), None)
+        key = (structure, given, recording, fixed)
+        found = next((s for s in self._kept if s.key == key and s.has_gradients()), None)
         if found is None:
             names = [self._leaf_name(p) for p in structure.paths()]
             captured = capture(self.__wrapped__, leaves, given, structure, names, recording)
@@ -304,7 +300,7 @@ class Compiled:
 
     def _warn(self, new: Specialization, names: list[str]) -> None:
         """Say which argument varies, and how."""
-        structure, given, _ = new.key
+        structure, given, *_ = new.key
         alike = [s.key[1] for s in self._kept if s.key[0] == structure]
         kinds = [{g[k] for g in alike} | {given[k]} for k in range(len(given))]
         most = max(range(len(kinds)), key=lambda k: len(kinds[k]), default=None)
@@ -352,8 +348,8 @@ def _array(x: Any, given: Given) -> Array:
 
 
 def _is_known(x: Any) -> bool:
-    """Whether a container is a leaf, known by identity: a Module with variables of its own."""
-    return getattr(x, "_marks", None) == {}
+    """Whether a container is a leaf, known by identity: a Module with Parameters of its own."""
+    return hasattr(type(x), "_marks") and all(isinstance(p, Parameter) for p in x.parameters())
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[list[str], str]:

@@ -51,7 +51,9 @@ def emit(module: Module, name: str, problem: Contraction, machine: Machine, epil
     if entries(problem.outer) == 0:
         return Emitted(name, 0, 0, "no entries", "nothing to do", False)
     alone = threads == 1 or problem.flops <= 2 * SMALL
-    writer = _Writer(f, problem, plan(problem, machine), machine, epilogue, 1 if alone else threads)
+    at_work = 1 if alone else threads
+    chosen = plan(problem, machine, at_work)
+    writer = _Writer(f, problem, chosen, machine, epilogue, at_work)
     with ExitStack() as stack:
         if alone and threads > 1:
             stack.enter_context(f.when(f.cmp("eq", writer.thread, Value("0", "i64"))))
@@ -370,42 +372,42 @@ class _Writer:
         strides = zip(self.summed(0, height), self.summed(1, height), strict=True)
         loops = [Loop(x.size, s) for x, s in zip(p.inner, strides, strict=True)]
         columns = pieces(active, p.lanes, self.machine.masks)
-        across = 0
-        if p.across:
-            widest = self.machine.lanes(self.dtype)
-            across = pieces(p.inner[-1].size, widest, self.machine.masks)[0].lanes
+        widest = self.machine.lanes(self.dtype) if p.across else 0
+        steps_given = f.parameters[-2] if self.blocked else None
         sums = tile_sums(
-            f, self.scalar, rows, columns, lane, loops, across, self.machine.masks,
-            f.parameters[-2] if self.blocked else None,
-        )  # fmt: skip
+            f, self.scalar, rows, columns, lane, loops, widest, self.machine.masks, steps_given
+        )
         others = f.parameters[2 : len(self.scalars)]
         if not self.blocked:
             self.finish(f, sums, height, columns, others)
             return name
-        partial, _, number = f.parameters[-3:]
-        slots = [[f.slot(x.type, x) for x in row] for row in sums]
-        kept = [
-            [f.at(partial, i * p.width + c.start, self.scalar) for c in columns]
-            for i in range(len(sums))
-        ]
-        with f.when(f.cmp("ne", number, f.index(0))):
-            for row, at in zip(slots, kept, strict=True):
-                for slot, c, pointer in zip(row, columns, at, strict=True):
-                    type = vector(self.scalar, c.lanes)
-                    f.set(slot, f.op("fadd", f.load(pointer, type), f.get(slot, type)))
-        sums = [
-            [f.get(s, vector(self.scalar, c.lanes)) for s, c in zip(row, columns, strict=True)]
-            for row in slots
-        ]
-        last = f.index(p.blocks.parts - 1 if p.parts == 1 else -1)
-        with f.when(f.cmp("ne", number, last)):
-            for values, at in zip(sums, kept, strict=True):
-                for x, pointer in zip(values, at, strict=True):
-                    f.store(x, pointer)
+        sums = self.carried(f, sums, columns)
         if p.parts == 1:
-            with f.when(f.cmp("eq", number, last)):
+            last = f.index(p.blocks.parts - 1)
+            with f.when(f.cmp("eq", f.parameters[-1], last)):
                 self.finish(f, sums, height, columns, others)
         return name
+
+    def carried(self, f: Function, sums: list[list[Value]],
+                columns: Sequence[Piece]) -> list[list[Value]]:  # fmt: skip
+        """Sums of this block and those before it, put by unless it is the last."""
+        p = self.plan
+        partial, _, number = f.parameters[-3:]
+        cells = [
+            (f.slot(x.type, x), f.at(partial, i * p.width + c.start, self.scalar), x.type)
+            for i, row in enumerate(sums)
+            for x, c in zip(row, columns, strict=True)
+        ]
+        with f.when(f.cmp("ne", number, f.index(0))):
+            for slot, at, type in cells:
+                f.set(slot, f.op("fadd", f.load(at, type), f.get(slot, type)))
+        values = [f.get(slot, type) for slot, _, type in cells]
+        last = f.index(p.blocks.parts - 1 if p.parts == 1 else -1)
+        with f.when(f.cmp("ne", number, last)):
+            for x, (_, at, _) in zip(values, cells, strict=True):
+                f.store(x, at)
+        n = len(columns)
+        return [values[i : i + n] for i in range(0, len(values), n)]
 
     def finish(self, f: Function, sums: list[list[Value]], height: int, columns: Sequence[Piece],
                others: Sequence[Value]) -> None:  # fmt: skip

@@ -69,9 +69,8 @@ def emit(f: Function, node: Node, x: list[Value]) -> Value:
 def _common(dtypes: list[np.dtype[Any]]) -> np.dtype[Any] | None:
     """The dtype in which different ones are compared; None if NumPy has a rule of its own."""
     found = np.result_type(*dtypes)
-    if all(d == found for d in dtypes) or all(d.kind in "iub" for d in dtypes) and found.kind != "f":
-        return found
-    return None
+    whole = found.kind != "f" and all(d.kind in "iub" for d in dtypes)
+    return found if whole or all(d == found for d in dtypes) else None
 
 
 # -- conversions -------------------------------------------------------------------------------
@@ -152,9 +151,7 @@ def _strong(f: Function, upstream: Value, partial: Value) -> Value:
     """upstream · partial, 0 where one of them is 0."""
     zero = const(0.0, upstream.type)
     product = f.op("fmul", upstream, partial)
-    none = f.op(
-        "or", f.cmp("oeq", upstream, zero), f.cmp("oeq", partial, zero)
-    )
+    none = f.op("or", f.cmp("oeq", upstream, zero), f.cmp("oeq", partial, zero))
     return f.select(f.op("and", none, f.cmp("uno", product, product)), zero, product)
 
 
@@ -173,9 +170,7 @@ def _divmod(f: Function, x: Value, y: Value) -> tuple[Value, Value]:
     up = f.cmp("ogt", f.op("fsub", quotient, floor), const(0.5, x.type))
     floor = f.select(up, f.op("fadd", floor, one), floor)
     plain = f.op("fdiv", x, y)
-    floor = f.select(
-        f.cmp("une", quotient, zero), floor, f.intrinsic("llvm.copysign", zero, plain)
-    )
+    floor = f.select(f.cmp("une", quotient, zero), floor, f.intrinsic("llvm.copysign", zero, plain))
     nothing = f.cmp("oeq", y, zero)
     return f.select(nothing, plain, floor), f.select(nothing, rest, remainder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 
 from ..core.graph import Graph
 from ..core.types import size_of
+from ..errors import CompileError
 from . import cache, native, runtime
+from .describe import Kernels, Memory, Profile
 from .kernels import Buffer, Call, Kernel, Repeat, View
 from .lower import lower
 from .machine import Machine
 from .passes import simplify
+from .peak import fma_peak
 from .program import DATA, Program, sequential_of
 
 Array = np.ndarray[Any, Any]
@@ -112,20 +116,64 @@ class Executable:
         for place, value in entries.items():
             self._table[place] = value
         self._table_address = ctypes.addressof(self._table)
-        self._step = runtime.prepare(
-            self._library.address("step"), self.threads, self._callbacks
-        )
+        self._step = runtime.prepare(self._library.address("step"), self.threads, self._callbacks)
         self._last: list[Any] = [None] * self._arrays
         self._timed: native.Library | None = None
 
     def run(self, arrays: Sequence[Array]) -> None:
         """Run the step on these arrays."""
+        self.run_on(arrays)
+        self._step(self._table_address)
+
+    def run_on(self, arrays: Sequence[Array]) -> None:
+        """Let the next step run on these arrays."""
         table, last = self._table, self._last
         for k, array in enumerate(arrays):
             if array is not last[k]:
                 last[k] = array
                 table[k] = id(array) if BY_OBJECT else address_of(array)
-        self._step(self._table_address)
+
+    # -- what was made ------------------------------------------------------------------------
+
+    @property
+    def kernels(self) -> Kernels:
+        """The loop nests, with their costs."""
+        return Kernels(self.program.kernels)
+
+    @property
+    def memory(self) -> Memory:
+        """The plan of the arena."""
+        return Memory(list(self.program.spans), self.program.spans, self.program.arena)
+
+    @property
+    def assembly(self) -> str:
+        """The machine code as text."""
+        return native.assembly(self.llvm, self.machine)
+
+    def profile(self, repeats: int = 50) -> Profile:
+        """Seconds by kernel on copies of the arrays of the last call, the best of `repeats`."""
+        if any(a is None for a in self._last):
+            raise CompileError("nothing has been run yet: call the function first")
+        last = list(self._last)
+        copies = [a.copy() for a in last]
+        try:
+            begin = time.perf_counter()
+            clocks = self.clocks(copies, repeats)
+            passed = time.perf_counter() - begin
+            rate = clocks.sum() / passed if passed else 1.0  # the loop in Python takes little
+            whole = []
+            for _ in range(repeats):
+                begin = time.perf_counter()
+                self.run(copies)
+                whole.append(time.perf_counter() - begin)
+        finally:
+            self.run_on(last)
+        best = clocks.min(0)
+        scale = min(whole) / best.sum() if best.sum() else 1.0 / rate
+        peak = fma_peak(self.machine, np.dtype(np.float32))
+        return Profile(
+            self.program.kernels, (best * scale).tolist(), min(whole), peak, self.threads
+        )
 
     def clocks(self, arrays: Sequence[Array], repeats: int) -> Array:
         """Processor clocks spent in each piece, (repeats, pieces), on the first thread."""
@@ -139,9 +187,7 @@ class Executable:
         ticks = np.zeros(len(pieces) + 1, np.int64)
         self._table[self._layout[2] + 1] = address_of(ticks)
         plain_step = self._step
-        self._step = runtime.prepare(
-            self._timed.address("step"), self.threads, self._callbacks
-        )
+        self._step = runtime.prepare(self._timed.address("step"), self.threads, self._callbacks)
         try:
             found = np.empty((repeats, len(pieces)), np.int64)
             for k in range(repeats):
@@ -158,9 +204,7 @@ class Executable:
 
         def array(view: View, shape: tuple[int, ...]) -> Array:
             buffer, base, strides = view
-            at = base.offset + sum(
-                a * int(places[symbols.index(s)]) for s, a in base.terms
-            )
+            at = base.offset + sum(a * int(places[symbols.index(s)]) for s, a in base.terms)
             size = buffer.dtype.itemsize
             if buffer.slot is None:
                 memory: Any = self._arena
@@ -176,9 +220,7 @@ class Executable:
                     memory, shape, tuple(s * size for s in strides)
                 )
             flat = memory.reshape(-1).view(np.uint8)
-            return np.ndarray(
-                shape, buffer.dtype, flat.data, at, tuple(s * size for s in strides)
-            )
+            return np.ndarray(shape, buffer.dtype, flat.data, at, tuple(s * size for s in strides))
 
         def call() -> None:
             values = [array(*x) if isinstance(x, tuple) else x for x in kernel.inputs]

@@ -73,7 +73,9 @@ class Buffer:
         return self.size * self.dtype.itemsize
 
     def __repr__(self) -> str:
-        return self.name or f"buffer{self.slot or ''}"
+        if self.slot is not None and self.slot[0] in ("table", "constant"):
+            return f"{self.slot[0]}{self.slot[1]}"
+        return self.name or "inner"
 
 
 class View(NamedTuple):
@@ -271,18 +273,26 @@ class Loops(Kernel):
     def work(self) -> int:
         """Roughly the entries it touches, weighed by what is done with each."""
         points = size_of(tuple(n for _, n in self.loops))
-        inner = 1
-        weight = 0
+        inside: set[int] = set()
+        total = 1
         for x in walk([s.x for s in self.stores]):
             if isinstance(x, Reduce):
-                inner = max(inner, size_of(tuple(n for _, n in x.loops)))
-            weight += HEAVY.get(x.name, 1) if isinstance(x, Apply) else 1
-            weight += 60 if isinstance(x, Random) else 0
-        return points * inner * max(1, weight)
+                terms = list(walk([x.x]))
+                inside.update(map(id, terms))
+                total += size_of(tuple(n for _, n in x.loops)) * sum(map(_weight, terms))
+        outside = [x for x in walk([s.x for s in self.stores]) if id(x) not in inside]
+        return points * (total + sum(map(_weight, outside)))
 
     @property
     def serial(self) -> bool:  # type: ignore[override]
-        return self.work < 30_000
+        return self.work < 30_000 or all(n == 1 for _, n in self.loops)
+
+
+def _weight(x: Expression) -> int:
+    """What an expression costs for an entry, in simple operations."""
+    if isinstance(x, Random):
+        return 60
+    return HEAVY.get(x.name, 1) if isinstance(x, Apply) else 1
 
 
 HEAVY = dict.fromkeys(
@@ -311,9 +321,7 @@ class Product(Kernel):
     serial = False
 
     def reads(self) -> set[Buffer]:
-        return {self.first.buffer, self.second.buffer} | {
-            x.buffer for x in loads_of(self.stores)
-        }
+        return {self.first.buffer, self.second.buffer} | {x.buffer for x in loads_of(self.stores)}
 
     def writes(self) -> set[Buffer]:
         return {s.buffer for s in self.stores}

@@ -29,13 +29,19 @@ from ..core.types import Shape, TupleType, size_of
 from ..ops.loop import SCAN
 from ..ops.shaping import CONCAT, UNSTACK
 from . import reading
-from .repeat import outline
 from .expressions import Expressions
 from .kernels import ZERO, Affine, Buffer, Call, Kernel, Loops, Repeat, Store, View, at, contiguous
 from .reading import Kind
+from .repeat import outline
 
 SMALL = 1024
 """Bytes up to which a constant array is part of the code."""
+
+
+def has_parts(node: Node) -> bool:
+    """Whether a gate has several outputs."""
+    kind: Any = node.type
+    return isinstance(kind, TupleType)
 
 
 @dataclass(eq=False)
@@ -73,6 +79,8 @@ class Lowering:
         self.stored: dict[Node, None] = {}
         """The nodes that a kernel of this block has to write to their view."""
         self.uses: dict[Node, dict[Group, Use]] = {}
+        self.scalars: list[Group] = []
+        """Groups of numbers, in which others can be computed, too."""
         self.readers: dict[Node, set[Group]] = {}
         """The groups that read a value from memory."""
         self.group_of: dict[Node, Group] = {}
@@ -120,8 +128,8 @@ class Lowering:
                 continue
             elif primitive is SCAN:
                 self.repeats[node] = outline(self, node)
-            elif primitive is not UNSTACK and isinstance(node.type, TupleType):
-                for k, t in enumerate(node.type.items):
+            elif primitive is not UNSTACK and has_parts(node):
+                for k, t in enumerate(node.type.items):  # type: ignore[attr-defined]
                     self.item(node, k, self.new_view(t.shape, t.dtype))
             elif primitive is not None and reading.is_identity(node):
                 self.alias[node] = self.resolve(node.inputs[0])
@@ -131,7 +139,9 @@ class Lowering:
     def item(self, node: Node, index: int, view: View) -> None:
         """Say where an output of a gate with several lies."""
         kind: Any = node.type
-        part = Node(ITEM, (node,), {"index": index}, None, kind.items[index], node.where, node.scope)
+        part = Node(
+            ITEM, (node,), {"index": index}, None, kind.items[index], node.where, node.scope
+        )
         self.items[node, index] = part
         self.views[part] = view
 
@@ -232,7 +242,7 @@ class Lowering:
                     found.update(uses, self.readers.get(node, ()))
             return
         if kind in (Kind.CALL, Kind.SCATTER, Kind.REPEAT):
-            if uses or stored or kind is Kind.REPEAT or isinstance(node.type, TupleType):
+            if uses or stored or kind is Kind.REPEAT or has_parts(node):
                 self._alone(node, kind)
             return
         if not uses and not stored:
@@ -240,6 +250,8 @@ class Lowering:
         if node.primitive is LINK and self._adopt(node):
             return
         bare = kind is not Kind.PAD or all(g.anchor is None for g in uses)
+        if kind is Kind.MAP and bare:  # what is small is computed once, not for every entry
+            bare = all(size_of(g.space) < 16 * node.type.size for g in uses)
         if not stored and bare and reading.is_lazy(node, kind, self.inputs(node)):
             for group in uses:
                 group.plain = group.plain and kind is not Kind.PAD
@@ -256,17 +268,22 @@ class Lowering:
             return
         if (
             len(uses) == 1 and others and not stored and next(iter(uses.values())).once
-            and kind in (Kind.MAP, Kind.READ, Kind.PAD, Kind.GATHER, Kind.RANDOM) and not others[0].anchor
+            and kind in (Kind.MAP, Kind.READ, Kind.PAD, Kind.GATHER, Kind.RANDOM)
+            and not others[0].anchor
         ):  # fmt: skip
             self._join_group(node, others[0], kind)
             return
         if kind not in (Kind.MAP, Kind.READ):  # an epilogue takes neither guards nor reductions
             others += [g for g in aligned if g.anchor is not None]
             aligned = [g for g in aligned if g.anchor is None]
+        if not node.type.shape and not aligned:  # numbers are computed together
+            aligned = self._merge(node, self.scalars)[:1]
         home = self._merge(node, aligned)
         if others or len(home) != 1 or len(aligned) > 1:
             self.require(node)
         group = home[0] if home else Group(node.type.shape)
+        if not group.space and group.anchor is None and group not in self.scalars:
+            self.scalars.append(group)
         self._join_group(node, group, kind)
 
     def _adopt(self, copy: Node) -> bool:
@@ -321,7 +338,7 @@ class Lowering:
 
     def _alone(self, node: Node, kind: Kind) -> None:
         """A kernel of its own; its operands lie in memory."""
-        if not isinstance(node.type, TupleType):
+        if not has_parts(node):
             self.require(node)
         group = Group((), {node: None}, special=True, plain=False)
         self.group_of[node] = group
@@ -405,6 +422,8 @@ class Lowering:
         return left
 
     def _unite(self, first: Group, second: Group) -> Group:
+        if second in self.scalars:
+            self.scalars.remove(second)
         first.members.update(second.members)
         first.anchor = first.anchor or second.anchor
         first.plain = first.plain and second.plain
@@ -494,7 +513,7 @@ class Lowering:
         kind = reading.kind(node)
         if kind is Kind.REPEAT:
             return [self.repeats[node]]
-        view = None if isinstance(node.type, TupleType) else self.views[node]
+        view = None if has_parts(node) else self.views[node]
         if kind is Kind.SCATTER:
             return reading.scatter(self, node, view)
         if kind is Kind.READ:
@@ -515,21 +534,35 @@ class Lowering:
 def lower(graph: Graph) -> tuple[list[Kernel], Lowering]:
     """The kernels of a graph. Arrays of the call are buffers with a slot."""
     block = Lowering()
-    for kind, leaves in (("input", graph.inputs), ("captured", [leaf for _, leaf in graph.captured])):
-        for k, leaf in enumerate(leaves):
-            shape, dtype = leaf.type
-            buffer = Buffer(dtype, size_of(shape), (kind, k), f"{kind}{k}")
-            block.views[leaf] = View(buffer, ZERO, contiguous(shape))
+    given = [("input", k, leaf, f"x{k}") for k, leaf in enumerate(graph.inputs)]
+    given += [
+        ("captured", k, leaf, getattr(tensor, "name", "") or f"v{k}")
+        for k, (tensor, leaf) in enumerate(graph.captured)
+    ]
+    for kind, k, leaf, name in given:
+        shape, dtype = leaf.type
+        buffer = Buffer(dtype, size_of(shape), (kind, k), name)
+        block.views[leaf] = View(buffer, ZERO, contiguous(shape))
     block.add(graph.nodes)
     sinks = [("output", k, x) for k, x in enumerate(graph.outputs)]
     sinks += [("assigned", k, x) for k, (_, x) in enumerate(graph.assignments)]
     for kind, k, x in sinks:
         shape = np.shape(x) if not isinstance(x, Node) else x.type.shape
         dtype = x.dtype if not isinstance(x, Node) else x.type.dtype
-        buffer = Buffer(dtype, size_of(shape), (kind, k), f"{kind}{k}")
+        name = f"y{k}"
+        if kind == "assigned":
+            variable = graph.assignments[k][0]
+            names = {id(tensor): block.views[leaf].buffer.name for tensor, leaf in graph.captured}
+            name = "new " + names.get(id(variable), f"variable {k}")
+        buffer = Buffer(dtype, size_of(shape), (kind, k), name)
         block.slots[kind, k] = buffer
         block.copy(x, View(buffer, ZERO, contiguous(shape)))
-    return block.lower(), block
+    kernels = block.lower()
+    for node, number in {node: k for k, node in enumerate(graph.nodes)}.items():
+        view = block.views.get(block.resolve(node))
+        if view is not None and not view.buffer.name:
+            view.buffer.name = f"%{number}"
+    return kernels, block
 
 
 __all__ = ["Group", "Lowering", "lower"]

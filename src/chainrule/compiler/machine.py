@@ -37,7 +37,7 @@ class Machine:
     l3: int
     threads: int
 
-    def lanes(self, dtype: np.dtype[object]) -> int:
+    def lanes(self, dtype: np.dtype[np.generic]) -> int:
         """Entries of this dtype in one vector register."""
         return self.vector_bytes // dtype.itemsize
 

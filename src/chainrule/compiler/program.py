@@ -6,9 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..core.types import size_of
 from . import contraction
-from .emit import Block, Emitted, emit_loops
+from .block import Block
+from .emit import Emitted, emit_loops
 from .ir import Function, Index, Module, Value, const
 from .kernels import (
     Affine,
@@ -60,8 +63,8 @@ class Program:
         self.kernels = order(kernels, pairs)
         self.pieces = [self._piece(k, f"kernel{n}") for n, k in enumerate(self.kernels)]
         self._barriers(self.pieces)
-        self.buffers = plan_memory(self.pieces, threads)
-        self.arena = max((b.start + b.nbytes for b in self.buffers), default=0)
+        self.spans = plan_memory(self.pieces, threads)
+        self.arena = max((b.start + b.nbytes for b in self.spans), default=0)
 
     # -- functions of kernels -------------------------------------------------------------------
 
@@ -261,7 +264,7 @@ class Program:
 
 DATA = 16
 """Where in a NumPy array object the address of its data stands (checked in executable.py)."""
-BYTE = __import__("numpy").dtype("uint8")
+BYTE = np.dtype(np.uint8)
 
 
 def sequential_of(kernel: Call) -> list[Symbol]:
@@ -367,9 +370,7 @@ def _through(kernel: Kernel, target: Buffer) -> Kernel:
 
 def _redirect(kernel: Kernel, target: Buffer, own: Buffer) -> None:
     if isinstance(kernel, (Loops, Product)):
-        kernel.stores = [
-            s._replace(buffer=own) if s.buffer is target else s for s in kernel.stores
-        ]
+        kernel.stores = [s._replace(buffer=own) if s.buffer is target else s for s in kernel.stores]
     elif isinstance(kernel, Call):
         kernel.outputs = [
             (v._replace(buffer=own) if v.buffer is target else v, shape)
@@ -383,8 +384,10 @@ def _redirect(kernel: Kernel, target: Buffer, own: Buffer) -> None:
 # -- memory ------------------------------------------------------------------------------------
 
 
-def plan_memory(pieces: Sequence[Piece], threads: int) -> list[Buffer]:
-    """Give each buffer of the arena its place: shared by those that are never needed together.
+def plan_memory(pieces: Sequence[Piece], threads: int) -> dict[Buffer, tuple[int, int]]:
+    """Give each buffer of the arena its place, shared by those that are never needed together.
+
+    Returns the phases, first to last, in which each is needed.
 
     Between two barriers everything is needed together; so is all that a loop touches.
     """
@@ -420,7 +423,7 @@ def plan_memory(pieces: Sequence[Piece], threads: int) -> list[Buffer]:
             start = max(start, -(-high // ALIGN) * ALIGN)
         b.start = start
         placed.append(b)
-    return placed
+    return spans
 
 
 def touched(piece: Piece) -> Iterable[Buffer]:

@@ -24,7 +24,17 @@ from ..ops.loop import SCAN
 from ..ops.random import BITS
 from ..ops.reducing import CUMSUM, ArgExtreme, Extreme
 from ..ops.shaping import (
-    CONCAT, DIAGONAL, EMBED_DIAGONAL, FLIP, FOLD, PAD, PERMUTE, RESHAPE, SLICE, UNSTACK, WINDOWS,
+    CONCAT,
+    DIAGONAL,
+    EMBED_DIAGONAL,
+    FLIP,
+    FOLD,
+    PAD,
+    PERMUTE,
+    RESHAPE,
+    SLICE,
+    UNSTACK,
+    WINDOWS,
 )  # fmt: skip
 from .elementwise import emits
 from .kernels import ZERO, Affine, Const, Guard, Kernel, Load, Loops, Store, View, affine, at

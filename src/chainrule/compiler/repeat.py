@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.node import Node
 from ..core.primitive import ITEM
-from ..core.types import Shape, size_of
+from ..core.types import size_of
 from ..ops.loop import Loop
 from .kernels import ZERO, Affine, Buffer, Repeat, View, at, contiguous
 
@@ -52,9 +52,7 @@ def outline(block: Any, node: Node) -> Repeat:
             start, end = (length * size, 0) if reverse else (0, length * size)
             whole = (size, *contiguous(shape))
             block.item(node, own, View(buffer, Affine((), before.offset), whole))
-            stacks.setdefault(
-                loop.graph.outputs[k], View(buffer, Affine((), next_.offset), whole)
-            )
+            stacks.setdefault(loop.graph.outputs[k], View(buffer, Affine((), next_.offset), whole))
         else:
             buffer = Buffer(dtype, 2 * size)
             before = Affine(((parity, size),))
@@ -79,12 +77,14 @@ def outline(block: Any, node: Node) -> Repeat:
             continue
         known = stacks.get(value) if isinstance(value, Node) else None
         if known is None:
-            shape: Shape = value.type.shape if isinstance(value, Node) else value.shape
+            shape = value.type.shape if isinstance(value, Node) else value.shape
             dtype = value.type.dtype if isinstance(value, Node) else value.dtype
             size = size_of(shape)
             buffer = Buffer(dtype, length * size)
             known = View(buffer, ZERO, (size, *contiguous(shape)))
-            body.copy(value, View(buffer, Affine(((step, size),) if size else ()), known.strides[1:]))
+            body.copy(
+                value, View(buffer, Affine(((step, size),) if size else ()), known.strides[1:])
+            )
             if isinstance(value, Node):
                 stacks[value] = known
         block.item(node, k, known)

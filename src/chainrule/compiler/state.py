@@ -1,10 +1,9 @@
 """Variables as compiled functions hold them: written in place while nobody else can see it.
 
-A `Slot` owns the memory of a variable that compiled code assigns. The variable's array, the array
-that native code is given and every view that users take are views of that memory, so the count of
-references to it (with those to the array and to the variable's node) tells whether anybody else
-holds the value: a NumPy view, another Tensor, a graph recorded before. If so, a new value goes into
-new memory, and what the others hold stays as it is.
+A `Slot` owns the array of a variable that compiled code assigns. Native code is given a view of it,
+and every view that users take holds the array, so the count of references to it (and to the
+variable's node) tells whether anybody else holds the value: a NumPy view, another Tensor, a graph
+recorded before. If so, a new value goes into a new array, and what the others hold stays as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from ..core.node import Node
-from ..core.types import size_of
 from ..ops.tensor import Array, Tensor, leaf, variable
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -28,10 +26,10 @@ class Slot:
     """A variable, and the array that native code reads or writes for it.
 
     `array` is the variable's value when it was last seen, `native` what native code is given.
-    `memory` and `node` are those of a value that the slot made itself, else None.
+    `node` is the variable's node if the slot made the array itself, else None.
     """
 
-    __slots__ = ("__weakref__", "array", "memory", "native", "node", "variable")
+    __slots__ = ("__weakref__", "array", "native", "node", "variable")
 
     def __init__(self, variable: Tensor) -> None:
         self.variable = variable
@@ -41,27 +39,21 @@ class Slot:
         """Take the variable's value as it was assigned elsewhere: to be read only."""
         self.array: Array = self.variable._value
         self.native = plain(self.array)
-        self.memory: Any = None
         self.node: Node | None = None
 
-    def bind(self, memory: Array) -> None:
-        """Give the variable its new value, which native code has written to this memory."""
+    def bind(self, array: Array) -> None:
+        """Give the variable its new value, an array that `allocate` gave."""
         v = self.variable
-        self.array, self.native = (view(memory, v.shape, v.dtype) for _ in range(2))
-        self.memory = memory
-        v._value = self.array
-        v._node = self.node = leaf(v, self.array)
-
-
-def view(memory: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An array on memory that `allocate` gave."""
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size_of(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        self.array, self.native = array, array.view()
+        v._value = array
+        v._node = self.node = leaf(v, array)
 
 
 def allocate(v: Tensor) -> Array:
-    """Memory for a value of a variable."""
-    return np.empty(v.nbytes + ALIGNMENT, np.uint8)
+    """An aligned array for a value of a variable. It is the base of all views of it."""
+    memory = bytearray(v.nbytes + ALIGNMENT)
+    start = -np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT
+    return np.ndarray(v.shape, v.dtype, memory, start)
 
 
 def plain(array: Array) -> Array:
@@ -69,8 +61,7 @@ def plain(array: Array) -> Array:
     return np.require(array, requirements=("C", "A"))
 
 
-MEMORY, ARRAY, NATIVE, NODE = map(attrgetter, ("memory", "array", "native", "node"))
-VALUE = attrgetter("_value")
+ARRAY, NATIVE, NODE, VALUE = map(attrgetter, ("array", "native", "node", "_value"))
 _slots: WeakValueDictionary[int, Slot] = WeakValueDictionary()
 
 
@@ -82,21 +73,18 @@ def slot_of(v: Tensor) -> Slot:
     return slot
 
 
-def adopt_changed(variables: Sequence[Tensor], slots: Sequence[Slot]) -> None:
-    """Bring slots up to date with variables that were assigned elsewhere."""
+def natives(variables: Sequence[Tensor], slots: Sequence[Slot]) -> list[Array]:
+    """The arrays for native code, brought up to date with what was assigned elsewhere."""
     if not all(map(is_, map(VALUE, variables), map(ARRAY, slots))):
         for v, slot in zip(variables, slots, strict=True):
             if v._value is not slot.array:
                 slot.adopt()
+    return list(map(NATIVE, slots))
 
 
 def references(slots: Sequence[Slot]) -> list[int]:
-    """How often memory, array and node of each slot are referred to."""
-    return [
-        *map(getrefcount, map(MEMORY, slots)),
-        *map(getrefcount, map(ARRAY, slots)),
-        *map(getrefcount, map(NODE, slots)),
-    ]
+    """How often the array, then the node of each slot are referred to."""
+    return [*map(getrefcount, map(ARRAY, slots)), *map(getrefcount, map(NODE, slots))]
 
 
 def _references_alone() -> list[int]:
@@ -109,20 +97,28 @@ def _references_alone() -> list[int]:
 ALONE = _references_alone()
 
 
-def free(slots: Sequence[Slot], expected: Sequence[int]) -> list[bool]:
-    """For each slot whether its memory can be overwritten; `expected` is `alone(slots)`."""
-    found = references(slots)
-    n = len(slots)
-    if found == expected:
-        return [True] * n
-    return [
-        s.memory is not None and found[k::n] == ALONE for k, s in enumerate(slots)
-    ]
-
-
 def alone(slots: Sequence[Slot]) -> list[int]:
-    """What `references` gives if nobody else holds the value of any of these slots."""
+    """What `references` gives for slots whose variables' values nobody else holds."""
     return [count for count in ALONE for _ in slots]
 
 
-__all__ = ["Slot", "adopt_changed", "allocate", "alone", "free", "plain", "slot_of", "view"]
+def targets(slots: Sequence[Slot], expected: Sequence[int]) -> tuple[list[Array], Any]:
+    """Where the new values of variables go, and which slots must be bound to new arrays then.
+
+    `natives` of the same variables comes before; `expected` is `alone(slots)`.
+    """
+    found = references(slots)
+    if found == expected:
+        return list(map(NATIVE, slots)), ()
+    arrays, fresh = [], []
+    for k, slot in enumerate(slots):
+        if slot.node is not None and found[k :: len(slots)] == ALONE:
+            arrays.append(slot.native)
+        else:
+            new = allocate(slot.variable)
+            arrays.append(new)
+            fresh.append((slot, new))
+    return arrays, fresh
+
+
+__all__ = ["Slot", "alone", "natives", "plain", "slot_of", "targets"]

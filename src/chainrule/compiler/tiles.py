@@ -162,16 +162,16 @@ class Sums:
 
 def tile_sums(
     f: Function, scalar: str, rows: Sequence[tuple[int, int]], columns: Sequence[Piece],
-    lane: Sequence[int], loops: Sequence[Loop], across: int, masks: bool,
+    lane: Sequence[int], loops: Sequence[Loop], widest: int, masks: bool,
     steps: Index | None = None,
 ) -> list[list[Value]]:  # fmt: skip
     """The sums of a tile, by row and piece of columns, from the addresses in f's parameters.
 
-    `rows` are offsets in A and B, `lane` strides from column to column, `across` the lanes along
-    the last of `loops`, 0 where the columns themselves are lanes.
+    `rows` are offsets in A and B, `lane` strides from column to column, `widest` the most lanes
+    that may run along the last of `loops`, 0 where the columns themselves are lanes.
     """
     A, B = f.parameters[:2]
-    if not across:
+    if not widest:
         cells = [
             Cell((r[0] + p.start * lane[0], r[1] + p.start * lane[1]), p)
             for r in rows for p in columns
@@ -181,6 +181,7 @@ def tile_sums(
         n = len(columns)
         return [found[i : i + n] for i in range(0, len(found), n)]
     *outside, (size, along) = loops
+    across = pieces(size, widest, masks)[0].lanes
     full = Piece(0, across, across)
     places = [p.start + c for p in columns for c in range(p.active)]
     cells = [Cell((r[0] + c * lane[0], r[1] + c * lane[1]), full) for r in rows for c in places]

@@ -1,0 +1,40 @@
+"""An executable that runs the forward rules of the gates in NumPy: the oracle of the front end."""
+
+from typing import Any
+
+import numpy as np
+
+
+class Reference:
+    """A graph, run gate by gate on the arrays that native code would be given."""
+
+    kernels: tuple[Any, ...] = ()
+    llvm = assembly = memory = ""
+
+    def __init__(self, graph, machine):
+        self.graph, self.machine = graph.verify(), machine
+        self.runs = 0
+
+    def run(self, arrays):
+        graph = self.graph
+        given = graph.leaves
+        wanted = [*graph.outputs, *(value for _, value in graph.assignments)]
+        assert len(arrays) == len(given) + len(wanted)
+        reads, writes = arrays[: len(given)], arrays[len(given) :]
+        for array, x in zip(arrays, [*given, *wanted], strict=True):
+            assert (array.shape, array.dtype) == (
+                x.type if hasattr(x, "type") else (x.shape, x.dtype)
+            )
+            assert array.flags.c_contiguous and array.flags.aligned
+        outputs, values = graph.run(
+            dict(zip(given, reads, strict=True)),
+            lambda node, xs: node.primitive.forward(*xs, **(node.params or {})),
+        )
+        # all is computed before anything is written, which may be what was read
+        for array, value in zip(writes, [np.array(v) for v in outputs + values], strict=True):
+            assert array.flags.writeable
+            array[...] = value
+        self.runs += 1
+
+    def profile(self):
+        return f"{self.runs} runs"
