@@ -47,29 +47,31 @@ __version__ = "0.1.0"
 __array_api_version__ = "2024.12"
 __all__ = [
     "ChainruleError", "Graph", "Jacobian", "__array_namespace_info__", "bool", "check_gradients",
-    "data", "e", "errors", "explain", "float32", "float64", "grad", "hessian", "hvp", "inf", "int8",
-    "int16", "int32", "int64", "jacobian", "jvp", "load", "nan", "newaxis", "nn", "no_grad",
-    "optim", "per_example_grad", "pi", "save", "train", "uint8", "uint16", "uint32", "uint64",
-    "value_and_grad", "vjp", "vmap",
+    "compile", "data", "e", "errors", "explain", "float32", "float64", "grad", "hessian", "hvp",
+    "inf", "int8", "int16", "int32", "int64", "jacobian", "jvp", "load", "nan", "newaxis", "nn",
+    "no_grad", "optim", "per_example_grad", "pi", "save", "train", "uint8", "uint16", "uint32",
+    "uint64", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 __all__ += ops.__all__
 
 _LATER_ROOMS = ("data", "explain", "nn", "optim", "train")
+_LATER_NAMES = {"compile": ".compiler.compile", "load": ".files", "save": ".files"}
 
 
 if _typing.TYPE_CHECKING:
     from . import data, explain, nn, optim, train
+    from .compiler.compile import compile
     from .files import load, save
 
 
 def __getattr__(name: str) -> _typing.Any:
     """The rooms above the engine are imported when first used, so that the engine starts fast."""
-    if name in (*_LATER_ROOMS, "load", "save"):
+    if name in (*_LATER_ROOMS, *_LATER_NAMES):
         from importlib import import_module
 
         if name in _LATER_ROOMS:
             return import_module(f".{name}", __name__)
-        return getattr(import_module(".files", __name__), name)
+        return getattr(import_module(_LATER_NAMES[name], __name__), name)
     hints = {
         "complex64": "complex numbers", "complex128": "complex numbers", "float16": "float16",
         "bfloat16": "bfloat16", "fft": "Fourier transforms",

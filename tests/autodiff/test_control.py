@@ -291,15 +291,25 @@ def test_a_wrong_scan_is_refused(call, error, message):
     assert message.replace("pair .carry, y.", "pair (carry, y)") in str(caught.value)
 
 
-def test_backward_inside_a_traced_body_is_refused():
-    w = cr.tensor(1.0)
+def test_backward_inside_a_traced_body_adds_to_no_gradient_from_outside():
+    w = cr.Parameter(2.0)
 
     def step(c, x):
-        (w * x).backward()
-        return c, None
+        if reset:
+            w.zero_grad()
+        (w * w * x).backward()
+        w.assign(w - w.grad)
+        return c, w.grad
 
-    with pytest.raises(TraceError, match="use cr.grad there"):
+    reset = False
+    with pytest.raises(TraceError, match="call zero_grad"):
         trace(lambda xs: cr.scan(step, 0.0, xs), [ArrayType((2,), cr.float32)])
+    reset = True
+    xs = np.array([0.1, 0.2], np.float32)
+    graph, _ = trace(lambda xs: cr.scan(step, 0.0, xs)[1], [ArrayType((2,), cr.float32)])
+    assert w.grad is None
+    traced = graph.evaluate(xs)[0]
+    np.testing.assert_allclose(traced, cr.scan(step, 0.0, xs)[1])
 
 
 def test_gradients_inside_a_traced_body():

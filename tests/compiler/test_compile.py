@@ -1,4 +1,4 @@
-"""What a compiled function does is what the function itself does, and what it leaves is as eager."""
+"""What a compiled function gives, and what it leaves behind, is what the function itself does."""
 
 import gc
 import sys
@@ -228,7 +228,10 @@ def test_keywords_defaults_and_containers_in_any_order():
 
 def test_static_arguments():
     f = cr.compile(lambda x, n: cr.broadcast_to(x, (n, 3)), static=("n",))
-    assert f(V32, 2).shape == (2, 3) and f(V32, n=4).shape == (4, 3)
+    for n in (2, 3, 3, 2):
+        assert f(V32, n).shape == (n, 3) and f(V32, n=n).shape == (n, 3)
+    for n in (2000, 3000, 2000):
+        assert f(V32, n).shape == (n, 3)
 
     @cr.compile(static="shape")
     def g(x, shape):
@@ -695,6 +698,36 @@ def test_calls_from_several_threads_come_one_after_another():
     for t in threads:
         t.join()
     assert v.tolist() == [240] * 4
+
+
+def test_without_recording_there_is_nothing_to_go_back_through():
+    step, state = setup("mlp", "sgd")
+    compiled, before = cr.compile(step), state()
+    with cr.no_grad(), pytest.raises(GradientError, match="backward of a constant"):
+        compiled(X, Y)
+    same(before, state())
+    compiled(X, Y)
+    with cr.no_grad(), pytest.raises(GradientError, match="backward of a constant"):
+        compiled(X, Y)
+    w = cr.Parameter([1.0])
+    with pytest.raises(GradientError, match="backward of a constant"):
+        cr.compile(lambda: (w * w).detach().sum().backward())()
+
+
+def test_what_is_detached_has_no_gradient():
+    """As in eager, where it is not in the graph: an optimizer does not move it."""
+    w, target = cr.Parameter([1.0]), cr.Parameter([3.0])
+    o = cr.optim.SGD([w, target], lr=0.5, weight_decay=0.5)
+
+    @cr.compile
+    def step():
+        o.zero_grad()
+        (w * target.detach()).sum().backward()
+        assert target.grad is None
+        o.step()
+
+    step()
+    assert target.tolist() == [3.0] and w.tolist() == [1.0 - 0.5 * (3.0 + 0.5)]
 
 
 def test_an_exception_while_tracing_changes_nothing():

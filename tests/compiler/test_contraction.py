@@ -313,6 +313,22 @@ def test_parts_of_a_long_sum(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sizes", [(64, 100, 100), (41, 257, 70), (10, 500, 90)], ids=str)
+def test_bits_do_not_depend_on_threads(sizes: tuple[int, int, int], kind: str) -> None:
+    rng = np.random.default_rng(0)
+    m, k, n = sizes
+    A, B = rng.standard_normal(m * k).astype("f"), rng.standard_normal(k * n).astype("f")
+    results = []
+    for threads in (1, 2, 3):
+        problem = nest("mk,kn->mn", {"m": m, "k": k, "n": n}, "f", {})
+        _, call = compiled(problem, machine(kind), add_bias_into_both, threads)
+        buffers = [A, B, np.zeros(n, "f"), np.zeros(m * n, "f"), np.zeros(m * n, "f")]
+        call(buffers)
+        results.append(buffers[3])
+    assert (results[0] == results[1]).all() and (results[0] == results[2]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_infinity_stays_where_it_is(kind: str) -> None:
     """What is masked away at the end of a sum along the lanes adds 0, not infinity times 0."""
     k = 21

@@ -34,6 +34,7 @@ EXCLUDED = {
     "Derived": "a derivative of a user's gate; tests/autodiff/test_custom.py",
     "Custom": "the wrapper around a user's gate; tests/autodiff/test_custom.py",
     "CustomTensor": "the wrapper around a user's TensorGate; tests/autodiff/test_custom.py",
+    "Severed": "the end of a compiled function; tests/compiler/test_errors.py",
 }
 """Primitives that have no row, and why."""
 

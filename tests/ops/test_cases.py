@@ -66,6 +66,7 @@ def test_every_public_function_stands_in_a_row_or_in_the_list_of_others():
             "per_example_grad", "value_and_grad", "vjp", "vmap",
         },
         "files": {"load", "save"},
+        "native code": {"compile"},
     }  # fmt: skip
     named = {case.label.split()[0] for case in COMPOSITIONS}
     used = set()

@@ -10,9 +10,10 @@ import numpy as np
 import optree
 
 from ..errors import DTypeError, GradientError
+from ..ops.number import TracedNumber
 from ..ops.tensor import Tensor
 
-LEAVES = (Tensor, np.ndarray, np.generic, bool, int, float)
+LEAVES = (Tensor, np.ndarray, np.generic, bool, int, float, TracedNumber)
 
 
 def flatten(tree: Any, *, what: str = "the container") -> tuple[list[Any], Any]:

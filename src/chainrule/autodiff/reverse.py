@@ -19,10 +19,11 @@ from ..core import bare
 from ..core.context import CONTEXT, context
 from ..core.node import Node, topological
 from ..core.primitive import ITEM, LINK, Params
-from ..core.types import FLOATS, TupleType
-from ..errors import DTypeError, GradientError, ShapeError, TraceError
+from ..core.types import FLOATS, TupleType, float32
+from ..errors import DTypeError, GradientError, ShapeError
 from ..ops.control import now
 from ..ops.dispatch import bind, to_tensor
+from ..ops.number import TracedNumber
 from ..ops.tensor import ArrayLike, Parameter, Tensor, as_array, constant, leaked, variable_value
 from .containers import flatten, select, unflatten
 
@@ -122,23 +123,22 @@ def _item_of(node: Node, index: int) -> Tensor:
 def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
     """Set `.grad` on variables and held intermediates; add to it on Parameters."""
     node = y._node
-    if node is None:
+    trace = CONTEXT.get().trace
+    recorded = trace is not None
+    order = [] if node is None else topological([node])
+    left = {n for n in order if n.primitive is None}  # the variables not reached yet
+    if recorded:
+        order, left = _without_constants(order)
+    if node is None or (recorded and not left):
         raise GradientError(
             "backward of a constant: it was computed from no variable. Make variables with "
             "cr.tensor or cr.Parameter (and not inside cr.no_grad)"
         )
-    trace = CONTEXT.get().trace
-    recorded = trace is not None
-    if trace is not None and (trace.pure or trace.nested):
-        place = "vmap" if trace.pure else "the function of scan, cond or remat"
-        raise TraceError(
-            f"backward inside {place} would leave gradients outside: use cr.grad there"
-        )
-    if y._value is None and not recorded:
+    if trace is not None:
+        trace.start_backward()
+    elif y._value is None:
         raise leaked("backward()")
     u = _upstream(y, gradient)
-    order = topological([node])
-    left = {n for n in order if n.primitive is None}  # the variables not reached yet
     reached: set[int] = set()
 
     def visit(n: Node, handle: Any, g: Any) -> None:
@@ -146,11 +146,13 @@ def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
         # a variable assigned in between stands in the graph with both its values
         adds = handle.__class__ is Parameter or id(handle) in reached
         reached.add(id(handle))
-        if adds and handle.grad is not None:
-            g = handle.grad + g if recorded else handle.grad._value + g
-        if not recorded:
-            g = constant(g if g.__class__ is ndarray else np.asarray(g))
-        handle._grad = g
+        before = handle.grad if adds else None
+        if before is not None:
+            g = (before if recorded else before._value) + g
+        if trace is not None:
+            trace.set_gradient(handle, to_tensor(g))
+        else:
+            handle._grad = constant(g if g.__class__ is ndarray else np.asarray(g))
 
     with np.errstate(all="ignore"):  # infinite partials are met with strong zeros, not warnings
         xp = ops if recorded else bare.xp
@@ -166,6 +168,19 @@ def backward(y: Tensor, gradient: ArrayLike | None = None) -> None:
             if handle is not None:
                 zero = np.zeros(n.shape, n.type.dtype)
                 visit(n, handle, to_tensor(zero) if recorded else zero)
+
+
+def _without_constants(order: list[Node]) -> tuple[list[Node], set[Node]]:
+    """Of the nodes of a trace those that gradients reach from the last, and which are leaves.
+
+    What `stop_gradient` gives is a constant in eager; there it is a node, with all that is above.
+    The value assigned to a variable is such a node, too, but a leaf.
+    """
+    ends = [n for n in order if n.primitive is not None and not n.primitive.differentiable]
+    order = topological(order[-1:], ends)
+    handles = {n: n.handle() for n in ends if n.handle is not None}
+    assigned = {n for n, handle in handles.items() if handle is not None and handle.is_variable}
+    return order, {n for n in order if n.primitive is None or n in assigned}
 
 
 def _upstream(y: Tensor, gradient: ArrayLike | None) -> Tensor:
@@ -188,6 +203,8 @@ def _upstream(y: Tensor, gradient: ArrayLike | None) -> Tensor:
 
 def fresh(x: ArrayLike) -> Tensor:
     """A new Tensor with the value of x to differentiate by, linked to x by an identity node."""
+    if isinstance(x, TracedNumber):
+        x = x.astype(float32)
     typed = isinstance(x, (Tensor, np.ndarray, np.generic))
     if isinstance(x, bool) or (typed and x.dtype.char not in FLOATS):
         kind = x.dtype if typed else "bool"

@@ -44,6 +44,8 @@ BARRIER = 5000
 """Cycles that it costs to wait for what other threads pack."""
 BRIEF = 128
 """Steps below which a sum is too short for packing to pay."""
+CHAINS = 8
+"""Sums that must be under way at once to fill two units of latency four."""
 CROWD = 8
 """As many rows of a tile fill a set of the cache, with what else is there."""
 LONG = 4096
@@ -188,9 +190,9 @@ def plan(problem: Contraction, machine: Machine, threads: int) -> Plan:
                     order = (*(x for x in summed if x is not k), k)
                     ways.append(replace(start, lane=lane, inner=order, across=True))
             for rows in rest or [none]:
-                found += [_tile(way, rest, rows, problem, machine, threads) for way in ways]
+                found += [_tile(way, rest, rows, problem, machine) for way in ways]
     best = min(found, key=lambda x: x[0])[1]
-    return _blocked(best, problem, machine, threads)
+    return _blocked(_even(best, threads), problem, machine, threads)
 
 
 def _padded(loop: Loop, buffers: int) -> Loop:
@@ -223,7 +225,7 @@ def _merged(loops: Sequence[Loop]) -> list[Loop]:
 
 
 def _tile(start: Plan, rest: list[Loop], rows: Loop, problem: Contraction,
-          machine: Machine, threads: int) -> tuple[float, Plan]:  # fmt: skip
+          machine: Machine) -> tuple[float, Plan]:  # fmt: skip
     """(cycles, plan) with these lanes and rows and the best tile."""
     lane, none = start.lane, start.whole
     others = [x for x in rest if x is not rows]
@@ -262,12 +264,11 @@ def _tile(start: Plan, rest: list[Loop], rows: Loop, problem: Contraction,
                 step = max(h * v / 2, loads / 2, 0.5 if h * v < 8 else 4) + v / 4
                 ends = h * v * 3 if start.across else 0
                 total += count * runs * (step * steps + 20 + ends + h * far) * (v > 0)
-            total *= min(_imbalance(entries(others), runs, lane.size / width, threads))
             if best is None or total < best[0]:
                 best = total, vectors, runs
     assert best is not None
     cost, vectors, runs = best
-    cost *= entries(x for x in others if x is not whole)
+    cost *= entries(others)
     outputs = entries([*rest, lane])
     cost += outputs * sum(
         1 / lanes if s in (0, 1) else 0.25 + min(4.0, abs(s) * size / 256) for s in lane.strides[2:]
@@ -299,6 +300,23 @@ def _imbalance(batch: int, runs: int, panels: float, threads: int) -> tuple[floa
         -(-batch * runs // threads) * threads / (batch * runs),
         -(-batch * ceil(panels) // threads) * threads / (batch * panels),
     )
+
+
+def _even(made: Plan, threads: int) -> Plan:
+    """The plan with as many runs of rows as keep the threads evenly busy.
+
+    A run keeps so many rows that its sums are not split in chains: the bits of a result are those
+    of one thread.
+    """
+    least = -(-CHAINS // made.whole.size)
+
+    def time(runs: int) -> float:
+        split = _imbalance(entries(made.batch), runs, made.lane.size / made.width, threads)
+        return (1 + 0.5 * runs / made.rows.size) * min(split)
+
+    few = made.runs.parts
+    more = [r for r in range(few + 1, 2 * few + 1) if made.rows.size // r >= least]
+    return replace(made, runs=Split(made.rows.size, min([few, *more], key=time)))
 
 
 def _packing(made: Plan, k: int) -> float:
@@ -333,7 +351,12 @@ def _blocked(made: Plan, problem: Contraction, machine: Machine, threads: int) -
     outermost = made.inner[0].size
     blocks = min(outermost, max(1, round(steps * made.width * size / (machine.l2 / 4))))
     parts = 1
-    if made.tiles <= PARTS and steps >= LONG and outermost >= PARTS:
+    sums = entries([made.lane, made.rows, made.whole, *made.batch])
+    if (
+        sums <= PARTS * machine.registers * machine.lanes(problem.dtype)
+        and steps >= LONG
+        and outermost >= PARTS
+    ):
         parts = PARTS
         blocks = min(outermost // PARTS, -(-blocks // PARTS)) * PARTS
     inside = inside and blocks == 1

@@ -1,8 +1,8 @@
 """`compile`: a function as native code for the shapes it is called with.
 
-The function is traced at its first call (capture.py) and made into an Executable; later calls with
-arguments of the same shapes, dtypes and plain values only collect arrays, run it, and give variables
-their new values (state.py).
+The function is traced at its first call (capture.py) and made into an Executable. Later calls with
+arguments of the same shapes, dtypes and plain values only collect arrays, run it, and give
+variables their new values (state.py).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Specialization:
     """The native code of a function for one key, and how it is called."""
 
     def __init__(self, captured: Captured, key: Any, function: Any, recording: bool,
-                 args: Sequence[Any], kwargs: dict[str, Any]) -> None:  # fmt: skip
+                 marked: tuple[tuple[Any, ...], dict[str, Any]]) -> None:  # fmt: skip
         graph = captured.graph
         self.key, self.recording, self.captured = key, recording, captured
         self.surroundings = Surroundings(function, captured.modules)
@@ -72,7 +72,7 @@ class Specialization:
         self.results = len(self.outputs) - len(captured.added)
         depends = any(isinstance(g, Given) and g.depends for g in key[1])
         self.severed = captured.differentiable and (depends or bool(self.variables))
-        self._prepare(args, kwargs)
+        self._prepare(*marked)
 
     def _prepare(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """The quick check of calls whose arguments are arrays and plain values, no containers."""
@@ -83,8 +83,8 @@ class Specialization:
                 self.tests.append((x.shape, x.dtype))
             elif x.__class__ in NUMBERS:
                 self.tests.append((x.__class__, NUMBERS[x.__class__].dtype))
-            elif x.__class__ in (bool, str, type(None)) or _is_known(x):
-                self.tests.append((x, None))
+            elif x.__class__ in (bool, str, type(None), Parameter, Given) or _is_known(x):
+                self.tests.append((x.value if x.__class__ is Given else x, None))
             else:
                 self.tests = None
                 return
@@ -236,7 +236,7 @@ class Compiled:
         if found is None:
             names = [self._leaf_name(p) for p in structure.paths()]
             captured = capture(self.__wrapped__, leaves, given, structure, names, recording)
-            found = Specialization(captured, key, self.__wrapped__, recording, args, kwargs)
+            found = Specialization(captured, key, self.__wrapped__, recording, marked)
             if len(self._kept) >= MOST:
                 self._warn(found, names)
                 del self._kept[0]

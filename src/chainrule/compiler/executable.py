@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +15,13 @@ from ..core.types import size_of
 from ..errors import CompileError
 from . import cache, native, runtime
 from .describe import Kernels, Memory, Profile
+from .fingerprint import fingerprint, sources
 from .kernels import Buffer, Call, Kernel, Repeat, View
 from .lower import lower
 from .machine import Machine
 from .passes import simplify
 from .peak import fma_peak
-from .program import DATA, Program, sequential_of
+from .program import ALIGN, DATA, Program, sequential_of
 
 Array = np.ndarray[Any, Any]
 
@@ -30,6 +32,10 @@ def _data_stands_there() -> bool:
     return ctypes.c_void_p.from_address(id(probe) + DATA).value == probe.ctypes.data
 
 
+KINDS = ("input", "captured", "output", "assigned")
+"""The arrays of a call, in order."""
+HEADER = struct.Struct("<qqq")
+"""What the cache keeps beside code: threads, bytes of the arena, entries of the table."""
 BY_OBJECT = _data_stands_there()
 
 
@@ -43,82 +49,96 @@ class Executable:
 
     def __init__(self, graph: Graph, machine: Machine) -> None:
         self.graph, self.machine = simplify(graph), machine
-        kernels, block = lower(self.graph)
+        graph = self.graph
+        self._first: dict[str, int] = {}
+        self._arrays = 0
+        groups: list[Sequence[Any]] = [
+            graph.inputs, graph.captured, graph.outputs, graph.assignments,
+        ]  # fmt: skip
+        for kind, group in zip(KINDS, groups, strict=True):
+            self._first[kind] = self._arrays
+            self._arrays += len(group)
+        self._callbacks: list[runtime.Callback] = []
+        self._entries: dict[int, int] = {}
+        self._keep: list[Any] = []
+        self._program: Program | None = None
+        self._timed: native.Library | None = None
+        self._last: list[Any] = [None] * self._arrays
+        text = None if runtime.nested() else fingerprint(graph)
+        key = None if text is None else cache.key_of(text, repr(machine), sources())
+        kept = None if key is None else cache.get(key)
+        if kept is not None:
+            self.threads, arena, self._size = HEADER.unpack_from(kept)
+            code = kept[HEADER.size :]
+        else:
+            arena = self.program.arena
+            code = native.object_code(self.llvm, machine)
+            if key is not None and not self._entries:
+                cache.put(key, HEADER.pack(self.threads, arena, self._size) + code)
+        self._library = native.Library(code, machine)
+        memory = np.empty(arena + ALIGN, np.uint8)
+        start = -address_of(memory) % ALIGN
+        self._arena = memory[start : start + arena]
+        self._table = (ctypes.c_void_p * (self._size + 2))()  # arena, and clocks of a profile
+        for place, value in self._entries.items():
+            self._table[place] = value
+        self._table[self._size] = address_of(memory) + start
+        self._table_address = ctypes.addressof(self._table)
+        self._step = runtime.prepare(self._library.address("step"), self.threads, self._callbacks)
+
+    @property
+    def program(self) -> Program:
+        """The kernels in order, with barriers and memory; made when it is needed first."""
+        if self._program is not None:
+            return self._program
+        graph = self.graph
+        kernels, block = lower(graph)
         pairs: dict[Buffer, Buffer] = {}
-        captured = {id(tensor): k for k, (tensor, _) in enumerate(graph.captured)}
+        captured = {id(tensor): leaf for tensor, leaf in graph.captured}
         for k, (variable, _) in enumerate(graph.assignments):
             if id(variable) in captured:
-                leaf = self.graph.captured[captured[id(variable)]][1]
+                leaf = captured[id(variable)]
                 pairs[block.views[leaf].buffer] = block.slots["assigned", k]
-        self.threads = 1 if runtime.nested() else threads_for(kernels, machine)
-        self.program = Program(kernels, pairs, machine, self.threads)
-        if all(p.serial for p in self.program.pieces):
-            self.threads = 1
-        self._constants = block.constants
-        self._prepare(block)
+        threads = 1 if runtime.nested() else threads_for(kernels, self.machine)
+        program = Program(kernels, pairs, self.machine, threads)
+        self.threads = 1 if all(p.serial for p in program.pieces) else threads
+        program.tables = self._constants = block.constants
+        self._lay_out(program)
+        program.emit_step(*self._layout)
+        self._program = program
+        return program
 
-    def _prepare(self, block: Any) -> None:
-        graph, program = self.graph, self.program
-        counts = {"input": len(graph.inputs), "captured": len(graph.captured),
-                  "output": len(graph.outputs), "assigned": len(graph.assignments)}  # fmt: skip
-        first, total = {}, 0
-        for kind, n in counts.items():
-            first[kind] = total
-            total += n
-        self._arrays = total
+    def _lay_out(self, program: Program) -> None:
+        """The table that a step gets: the arrays of the call, then constants and callbacks."""
+        total = self._arrays
         raw: set[int] = set() if BY_OBJECT else set(range(total))
         slots: dict[Buffer, int] = {}
         entries: dict[int, int] = {}
-        kernels = list(every(program.kernels))
-        views = [b for k in kernels for b in k.reads() | k.writes()]
+        kernels = every(program.kernels)
         known: dict[int, int] = {}
-        for b in views:
+        for b in (b for k in kernels for b in k.reads() | k.writes()):
             if b.slot is None or b.slot[0] == "table" or b in slots:
                 continue
             kind, k = b.slot
             if kind == "constant":
                 if k not in known:
-                    known[k] = total
-                    entries[total] = address_of(block.constants[k])
-                    raw.add(total)
-                    total += 1
+                    known[k], total = total, total + 1
+                    entries[known[k]] = address_of(self._constants[k])
                 slots[b] = known[k]
             else:
-                slots[b] = first[kind] + k
-        program.tables = block.constants
+                slots[b] = self._first[kind] + k
         program.calls = {}
-        self._callbacks, self._places = [], []
-        self._slots = slots
         for kernel in kernels:
             if isinstance(kernel, Call):
                 places = np.zeros(max(1, len(sequential_of(kernel))), np.int64)
                 callback = runtime.make_callback(self._caller(kernel, places))
                 self._callbacks.append(callback)
-                self._places.append(places)
+                self._keep.append(places)
                 entries[total], entries[total + 1] = callback.address, address_of(places)
-                raw |= {total, total + 1}
                 program.calls[kernel] = (total, total + 1)
                 total += 2
-        memory = np.empty(program.arena + 64, np.uint8)
-        start = -address_of(memory) % 64
-        self._arena = memory[start : start + program.arena]
-        entries[total] = address_of(memory) + start
-        self._layout = (slots, raw | {total, total + 1}, total)
-        program.emit_step(*self._layout)
-        self.llvm = str(program.module)
-        key = cache.key_of(self.llvm, self.machine.cpu, self.machine.features)
-        code = cache.get(key)
-        if code is None:
-            code = native.object_code(self.llvm, self.machine)
-            cache.put(key, code)
-        self._library = native.Library(code, self.machine)
-        self._table = (ctypes.c_void_p * (total + 2))()  # the last is for the clocks of a profile
-        for place, value in entries.items():
-            self._table[place] = value
-        self._table_address = ctypes.addressof(self._table)
-        self._step = runtime.prepare(self._library.address("step"), self.threads, self._callbacks)
-        self._last: list[Any] = [None] * self._arrays
-        self._timed: native.Library | None = None
+        self._entries, self._slots, self._size = entries, slots, total
+        self._layout = (slots, raw | {*entries, total, total + 1}, total)
 
     def run(self, arrays: Sequence[Array]) -> None:
         """Run the step on these arrays."""
@@ -134,6 +154,11 @@ class Executable:
                 table[k] = id(array) if BY_OBJECT else address_of(array)
 
     # -- what was made ------------------------------------------------------------------------
+
+    @property
+    def llvm(self) -> str:
+        """The code as LLVM IR."""
+        return str(self.program.module)
 
     @property
     def kernels(self) -> Kernels:

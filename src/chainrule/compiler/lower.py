@@ -25,7 +25,7 @@ import numpy as np
 from ..core.graph import Graph
 from ..core.node import Node
 from ..core.primitive import ITEM, LINK
-from ..core.types import Shape, TupleType, size_of
+from ..core.types import ArrayType, Shape, TupleType, size_of
 from ..ops.loop import SCAN
 from ..ops.shaping import CONCAT, UNSTACK
 from . import reading
@@ -42,6 +42,12 @@ def has_parts(node: Node) -> bool:
     """Whether a gate has several outputs."""
     kind: Any = node.type
     return isinstance(kind, TupleType)
+
+
+def types_of(node: Node) -> Sequence[ArrayType]:
+    """The types of the outputs of a gate."""
+    kind: Any = node.type
+    return kind.items if isinstance(kind, TupleType) else (kind,)
 
 
 @dataclass(eq=False)
@@ -129,7 +135,7 @@ class Lowering:
             elif primitive is SCAN:
                 self.repeats[node] = outline(self, node)
             elif primitive is not UNSTACK and has_parts(node):
-                for k, t in enumerate(node.type.items):  # type: ignore[attr-defined]
+                for k, t in enumerate(types_of(node)):
                     self.item(node, k, self.new_view(t.shape, t.dtype))
             elif primitive is not None and reading.is_identity(node):
                 self.alias[node] = self.resolve(node.inputs[0])
@@ -513,21 +519,20 @@ class Lowering:
         kind = reading.kind(node)
         if kind is Kind.REPEAT:
             return [self.repeats[node]]
-        view = None if has_parts(node) else self.views[node]
+        if has_parts(node):
+            views = [self.views[self.items[node, k]] for k in range(len(types_of(node)))]
+        else:
+            views = [self.views[node]]
         if kind is Kind.SCATTER:
-            return reading.scatter(self, node, view)
+            return reading.scatter(self, node, views[0])
         if kind is Kind.READ:
-            return [reading.regroup(self, node, view)]
+            return [reading.regroup(self, node, views[0])]
         inputs: list[Any] = []
         for x in self.inputs(node):
-            if isinstance(x, Node):
-                inputs.append((self.require(x), x.type.shape))
-            else:
-                inputs.append(np.asarray(x))
-        if view is not None:
-            return [Call([node], node=node, inputs=inputs, outputs=[(view, node.type.shape)])]
-        outputs = [(self.views[self.items[node, k]], t.shape)
-                   for k, t in enumerate(node.type.items)]  # type: ignore[attr-defined]  # fmt: skip
+            inputs.append(
+                (self.require(x), x.type.shape) if isinstance(x, Node) else np.asarray(x)
+            )
+        outputs = [(v, t.shape) for v, t in zip(views, types_of(node), strict=True)]
         return [Call([node], node=node, inputs=inputs, outputs=outputs)]
 
 

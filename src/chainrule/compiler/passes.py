@@ -131,6 +131,8 @@ class Sweep:
         if isinstance(x, Node):
             return self.values.get(x, x)
         if isinstance(x, np.ndarray) or node is None:
+            if node is not None and x.nbytes > SMALL and _is_uniform(x):
+                return spread(self, x.reshape(-1)[:1].reshape(()), x.shape)  # no memory for it
             return x
         return np.asarray(x, type_of(x, node).dtype)
 
@@ -171,6 +173,12 @@ class Sweep:
         self.values.update(zip(graph.inputs, operands, strict=True))
         self._through(graph.nodes)
         return [self.value(x) for x in graph.outputs]
+
+
+def _is_uniform(x: np.ndarray[Any, Any]) -> bool:
+    """Whether all entries are the same bits."""
+    flat = x.reshape(-1).view(np.uint8).reshape(x.size, x.itemsize)
+    return bool((flat[-1] == flat[0]).all() and (flat == flat[0]).all())
 
 
 def _same(first: Graph, second: Graph) -> bool:

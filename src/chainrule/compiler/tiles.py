@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .blocking import Loop, Piece, pieces
+from .blocking import CHAINS, Loop, Piece, pieces
 from .ir import Function, Index, Value, const, mask, vector
 
 Epilogue = Callable[[Function, Value, list[Value], tuple[int, ...], int], None]
 """epilogue(f, acc, pointers, strides, active): acc holds lanes along the vector loop, pointers[k]
 is the address of lane 0 in others[k], strides[k] that buffer's stride from lane to lane; only the
 first `active` lanes count. It emits loads, arithmetic and stores itself."""
-
-CHAINS = 8
-"""Sums that must be under way at once to fill two units of latency four."""
 
 
 class Cell(NamedTuple):

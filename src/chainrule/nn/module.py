@@ -51,18 +51,20 @@ class Module:
     asarray([5.])
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_fresh", "_marks", "_path")
+    __slots__ = ("__dict__", "__weakref__", "_fresh", "_marks", "_path", "_version")
     _path: Path
     """Where it stands in the outermost module it was put into."""
     _fresh: Any
     """The serial numbers of its variables as drawn without a seed; None once that is settled."""
     _marks: dict[Path, Token]
     """In a copy that holds other arrays: the places that are parameters."""
+    _version: int
+    """How often an attribute was set."""
     _takes_training: ClassVar[bool] = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = object.__new__(cls)
-        for name, value in (("_path", ()), ("_fresh", None), ("_marks", {})):
+        for name, value in (("_path", ()), ("_fresh", None), ("_marks", {}), ("_version", 0)):
             object.__setattr__(self, name, value)
         return self
 
@@ -84,9 +86,11 @@ class Module:
             object.__setattr__(self, "_fresh", None)  # numbers that were used stay
         if self._takes_training:
             options["training"] = training
+        now = CONTEXT.get()
+        if now.trace is not None and not self._marks:
+            now.trace.called(self)
         if not self._path:
             return self.forward(*inputs, **options)
-        now = CONTEXT.get()
         token = CONTEXT.set(Context(now.recording, now.trace, self._path, now.functional))
         try:
             return self.forward(*inputs, **options)
@@ -118,6 +122,15 @@ class Module:
         """Forget all gradients."""
         for parameter in self.parameters():
             parameter.grad = None
+
+    def _fixed(self) -> list[Any]:
+        """What is no array, in the module and in those below: the same in copies of the module."""
+        return [
+            value
+            for _, module in _modules(self)
+            for name, value in vars(module).items()
+            if (name,) not in module._marks and not isinstance(value, (Module, list, tuple, dict))
+        ]
 
     # -- state --------------------------------------------------------------------------------
 
@@ -177,6 +190,7 @@ class Module:
                 f"{name}.assign(value), or put a new cr.{make} in its place"
             )
         object.__setattr__(self, name, value)
+        object.__setattr__(self, "_version", self._version + 1)
         if name in self.__dict__:
             self._adopt(name)
 

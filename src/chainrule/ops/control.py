@@ -26,7 +26,7 @@ from .logic import where
 from .loop import SCAN, Loop
 from .shaping import reshape, stack, unstack
 from .tensor import ArrayLike, Tensor
-from .tracing import Trace
+from .tracing import Trace, by_reference
 
 __all__ = ["cond", "remat", "scan"]
 
@@ -55,9 +55,17 @@ def close(function: Callable[..., Any], types: Sequence[ArrayType],
         outputs = [inner.lift(to_tensor(leaf)) for leaf in leaves]
         written = list(dict.fromkeys([*assigned, *inner.assigned]))
         outputs += [inner.lift(v) for v in written]
-    leaves = [leaf for _, leaf in inner.captured.values()]
-    graph = Graph.of(outputs, [x._node for x in inputs if x._node is not None] + leaves)
-    return Body(graph, [x for x, _ in inner.captured.values()], written, structure)
+    inner.close()
+    captured = list(inner.captured.values())
+    graph = Graph.of(
+        outputs, [x._node for x in inputs if x._node is not None] + [leaf for _, leaf in captured]
+    )
+    if inner.compiled:
+        del outputs
+        constants = by_reference(graph)
+        captured += constants
+        graph.inputs += [leaf for _, leaf in constants]
+    return Body(graph, [x for x, _ in captured], written, structure)
 
 
 def flatten(tree: Any) -> tuple[list[Any], Any]:

@@ -21,7 +21,7 @@ from .dispatch import (
     to_tensor,
 )
 from .logic import where
-from .tensor import ArrayLike, Tensor, as_array, constant
+from .tensor import ArrayLike, Tensor, as_array, constant, program_line
 
 __all__ = [
     "arange", "asarray", "can_cast", "empty", "empty_like", "eye", "finfo", "from_dlpack", "full",
@@ -206,8 +206,8 @@ def isdtype(dtype: Any, kind: Any) -> bool:
 def _values(x: ArrayLike, name: str) -> Any:
     if CONTEXT.get().trace is not None and isinstance(x, Tensor) and x._value is None:
         raise TraceError(
-            f"{name} has a result that depends on values, which cannot be traced: use where, or "
-            "call it outside of the traced function"
+            f"{name} has a result that depends on values, which cannot be traced "
+            f"({program_line()}): use where, or call it outside of the traced function"
         )
     return as_array(x)
 

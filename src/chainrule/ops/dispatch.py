@@ -33,6 +33,7 @@ from ..core.types import (
     to_float,
 )  # fmt: skip
 from ..errors import DTypeError, ShapeError, UnsupportedError
+from .number import TracedNumber
 from .tensor import ArrayLike, Tensor, as_array, constant, is_typed, leaked
 
 Arguments = ParamSpec("Arguments")
@@ -40,6 +41,7 @@ NO_PARAMS: Params = {}
 ndarray = np.ndarray
 new_tensor = object.__new__
 NUMBERS = (bool, int, float)  # in the order of promotion
+UNTYPED = (*NUMBERS, TracedNumber)
 
 
 class Broadcast(LinearGate):
@@ -126,7 +128,7 @@ def operand(x: ArrayLike) -> Any:
     """A Tensor, an array, or a Python number: what gates take."""
     if isinstance(x, ndarray):
         return as_array(x)
-    return x if x.__class__ in NUMBERS else to_tensor(x)
+    return x if x.__class__ in UNTYPED else to_tensor(x)
 
 
 def to_tensor(x: ArrayLike) -> Tensor:
@@ -317,6 +319,8 @@ def unify(primitive: Elementwise, operands: Sequence[ArrayLike]) -> tuple[Any, .
 
 def in_dtype(x: Any, dtype: np.dtype[Any]) -> Any:
     """An operand in this dtype."""
+    if isinstance(x, TracedNumber):
+        return x.astype(dtype)
     return astype(x, dtype, copy=False) if isinstance(x, Tensor) else np.asarray(x, dtype)
 
 
@@ -332,7 +336,8 @@ def common_dtype(operands: Sequence[Any]) -> np.dtype[Any]:
         if hasattr(x, "dtype"):
             dtype = x.dtype if dtype is None else promote(dtype, x.dtype)
         else:
-            rank = max(rank, NUMBERS.index(x.__class__))
+            kind = x.kind if isinstance(x, TracedNumber) else x.__class__
+            rank = max(rank, NUMBERS.index(kind))
     if dtype is None:
         return DEFAULTS[rank]
     if rank > RANKS[dtype.kind]:
@@ -394,6 +399,9 @@ def asarray(
         if copy and result is obj:
             return constant(obj._value.copy()) if obj.is_constant else obj + 0
         return result
+    if isinstance(obj, TracedNumber):
+        default = float32 if obj.kind is float else np.dtype("int64")
+        return obj.astype(default if dtype is None else as_dtype(dtype))
     if copy is False and not isinstance(obj, np.ndarray):
         raise ValueError(f"an array of a {type(obj).__name__} needs a copy, and copy=False")
     if isinstance(obj, (list, tuple)) and _holds_dependent(obj):

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MutationError, UnsupportedError
+from ..core.context import CONTEXT
+from ..errors import MutationError, TraceError, UnsupportedError
 from . import arithmetic, contraction, creation, indexing, logic, reducing, shaping, special
 from . import transcendental as transcendentals
 from .dispatch import asarray, astype, broadcast_to, itself, to_tensor
 from .operators import cumsum, diagonal, flatten, transpose
-from .tensor import Tensor
+from .tensor import Tensor, program_line
 
 ROOMS = (
     arithmetic, transcendentals, logic, special, reducing, shaping, contraction, indexing, creation,
@@ -148,6 +149,12 @@ def _renamed(func: Any, function: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _refuse(name: str) -> Any:
+    if CONTEXT.get().trace is not None:
+        raise TraceError(
+            f"np.{name} has no counterpart in chainrule, and NumPy cannot take a Tensor that is "
+            f"being traced ({program_line()}): use functions of chainrule, or put it into a gate "
+            "of your own (cr.Gate)"
+        )
     raise UnsupportedError(
         f"np.{name} has no counterpart in chainrule. If no gradient is needed, give it "
         "np.asarray(x) (a read-only view of the values)"

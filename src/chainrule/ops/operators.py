@@ -12,10 +12,11 @@ import numpy as np
 
 from ..errors import MutationError, UnsupportedError
 from . import arithmetic, contraction, creation, indexing, logic, reducing, shaping, special
-from .dispatch import astype, itself, to_tensor
+from .dispatch import UNTYPED, astype, itself, to_tensor
+from .number import TracedNumber
 from .tensor import ArrayLike, Tensor
 
-OPERANDS = (Tensor, np.ndarray, np.generic, bool, int, float)
+OPERANDS = (Tensor, np.ndarray, np.generic, *UNTYPED)
 Function = Callable[..., Any]
 
 BINARY: dict[str, tuple[str, Function]] = {
@@ -48,6 +49,23 @@ def _operator(function: Function, swapped: bool = False) -> Function:
 
         def operator(self: Tensor, other: Any) -> Any:
             return function(self, other) if isinstance(other, OPERANDS) else NotImplemented
+
+    return operator
+
+
+def _number(function: Function) -> Function:
+    """An operator of numbers: exact between numbers, with anything else the function itself."""
+
+    def operator(*operands: Any) -> Any:
+        if not all(isinstance(x, OPERANDS) for x in operands):
+            return NotImplemented
+        if not all(isinstance(x, UNTYPED) for x in operands):
+            return function(*operands)
+        result = function(*(x.exact if isinstance(x, TracedNumber) else x for x in operands))
+        if result.dtype.char == "?":
+            return result
+        names = [x.name for x in operands if isinstance(x, TracedNumber)]
+        return TracedNumber(result, names[0])
 
     return operator
 
@@ -178,6 +196,14 @@ def attach() -> None:
     }
     for name, method in methods.items():
         setattr(Tensor, name, method)
+    for name, (_, function) in BINARY.items():
+        exact = _number(function)
+        setattr(TracedNumber, f"__{name}__", exact)
+        setattr(TracedNumber, f"__r{name}__", lambda x, y, exact=exact: exact(y, x))
+    for name, function in COMPARISONS.items():
+        setattr(TracedNumber, f"__{name}__", _number(function))
+    for name in ("neg", "pos", "abs", "invert"):
+        setattr(TracedNumber, f"__{name}__", _number(methods[f"__{name}__"]))
 
 
 attach()

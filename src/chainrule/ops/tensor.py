@@ -131,20 +131,28 @@ class Tensor:
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that the last `backward` left here: a constant of this shape, or None."""
-        return getattr(self, "_grad", None)
+        """The gradient that the last `backward` left here: a constant of this shape, or None.
+
+        In a traced function it is the gradient that the function itself has made so far.
+        """
+        trace = CONTEXT.get().trace
+        return getattr(self, "_grad", None) if trace is None else trace.gradient(self)
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
-        if value is None:
-            self._grad = None
-            return
-        gradient = value if isinstance(value, Tensor) else constant(np.array(value, self.dtype))
-        if gradient.shape != self.shape:
-            raise ShapeError(
-                f"a gradient has the shape of its tensor: {self.shape}, received {gradient.shape}"
-            )
-        self._grad = gradient.detach()
+        if value is not None:
+            gradient = value if isinstance(value, Tensor) else constant(np.array(value, self.dtype))
+            if gradient.shape != self.shape:
+                raise ShapeError(
+                    f"a gradient has the shape of its tensor: {self.shape}, received "
+                    f"{gradient.shape}"
+                )
+            value = gradient.detach()
+        trace = CONTEXT.get().trace
+        if trace is None:
+            self._grad = value
+        else:
+            trace.set_gradient(self, value)
 
     # -- values -------------------------------------------------------------------------------
 
@@ -186,8 +194,15 @@ class Tensor:
         return self
 
     def _concrete(self, what: str) -> Array:
+        trace = CONTEXT.get().trace
+        if trace is not None and trace.compiled and self.is_variable:
+            raise TraceError(
+                f"{what} reads the value of a variable while the function is compiled, which would "
+                f"keep the value it has now ({program_line()}): compute with the variable itself, "
+                "or read it outside of the compiled function"
+            )
         if self._value is None:
-            if CONTEXT.get().trace is None:
+            if trace is None:
                 raise leaked(what)
             raise TraceError(
                 f"{what} needs the value of a Tensor that is being traced and has none yet "
@@ -319,6 +334,8 @@ class Tensor:
         """
         if not self.is_variable:
             kind = "constant" if self.is_constant else "computed"
+            if self._value is None:
+                kind = "traced: a compiled function assigns variables that it closes over"
             raise MutationError(
                 f"assign is for variables (cr.tensor, cr.Parameter); this Tensor is {kind}"
             )
@@ -394,7 +411,7 @@ class Parameter(Tensor):
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
-        self._grad = None
+        self.grad = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Parameter, (self._concrete("pickle"), self.name))

@@ -6,7 +6,9 @@ from outside (a variable, a constant's array, a Tensor of an outer trace) is cap
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from sys import getrefcount
 from typing import Any
 from weakref import ref
 
@@ -18,20 +20,56 @@ from ..core.indexmap import broadcast_map
 from ..core.node import Node, caller
 from ..core.primitive import ITEM, Elementwise, Params, Primitive
 from ..core.types import ArrayType, TupleType, broadcast_shapes
-from ..errors import ShapeError, TraceError
-from .dispatch import BROADCAST, CAST, STOP_GRADIENT, to_tensor
-from .tensor import ArrayLike, Tensor
+from ..errors import GradientError, ShapeError, TraceError
+from .dispatch import BROADCAST, CAST, STOP_GRADIENT, stop_gradient, to_tensor
+from .number import TracedNumber
+from .tensor import Array, ArrayLike, Tensor, constant, program_line, variable
+
+LOST = object()
+
+
+class Severed(Primitive):
+    """The result of a compiled function that depends on variables: no derivative goes through."""
+
+    joint = True
+
+    def pull_all(self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Params,
+                 wanted: Sequence[bool]) -> Sequence[Any]:  # fmt: skip
+        raise GradientError(
+            "a gradient reaches the result of a compiled function, which has no derivative: take "
+            "the gradient inside (compile the function that calls backward or cr.grad), or use "
+            "the function as it was, f.__wrapped__"
+        )
+
+
+SEVERED = Severed()
 
 
 class Trace:
     """The nodes being recorded, the Tensors captured from outside, the assignments made.
 
     In a `pure` trace nothing outside may change: no `assign`, no `backward`. A `nested` trace is
-    that of the body of a gate, which takes assignments along, but no `backward`.
+    that of the body of a gate: assignments are taken along, gradients are forgotten at its end.
+    A `compiled` one, or one inside of it, stands for later calls, too: it reads no values.
+
+    Gradients are kept here and never on the Tensors, so nothing traced is left behind.
     """
 
-    def __init__(self, pure: bool = False, nested: bool = False) -> None:
+    def __init__(self, pure: bool = False, nested: bool = False, compiled: bool = False) -> None:
+        outer = CONTEXT.get().trace
         self.pure, self.nested = pure, nested
+        self.compiled = compiled or (outer is not None and outer.compiled)
+        self.outer = outer
+        self.gradients: dict[Tensor, Any] = {}
+        """What backward has left on Tensors so far; LOST for what it left in the body of a gate."""
+        self.entered: dict[Tensor, Tensor | None] = {}
+        """Of Tensors whose gradient was read before it was set: a variable in its place."""
+        self.reached = False
+        """Whether backward was called."""
+        self.arguments: dict[Tensor, str] = {}
+        """Inputs that stand for variables (or what depends on some), by name."""
+        self.modules: dict[Any, dict[str, Any]] = {}
+        """The modules called, with the attributes they had."""
         self.own: set[Node] = set()
         self.captured: dict[Any, tuple[Tensor, Node]] = {}
         self.assigned: dict[Tensor, Any] = {}
@@ -51,6 +89,12 @@ class Trace:
             return x._value
         if node in self.own or (node.primitive is ITEM and node.inputs[0] in self.own):
             return node
+        if self.compiled and self.outer is None and x._value is not None and not x.is_variable:
+            raise TraceError(
+                "a compiled function uses a Tensor that was computed outside of it from a variable "
+                f"({program_line()}): compute it inside, pass it as an argument, or cut the path "
+                "with .detach()"
+            )
         key = x if x.is_variable and x._value is not None else node
         if key not in self.captured:
             leaf = Node(None, (), None, None, x.type)
@@ -75,7 +119,7 @@ class Trace:
         # a number takes the dtype of its neighbours, except beside integers it is compared with
         takes = bool(dtypes) and (primitive.casts or dtypes[-1].kind == "f")
         nodes = [
-            self.lift(x if hasattr(x, "dtype") else np.asarray(x, dtypes[-1] if takes else None))
+            self.lift(x if hasattr(x, "dtype") else _number(x, dtypes[-1] if takes else None))
             for x in operands
         ]
         shape = broadcast_shapes(*(n.shape for n in nodes))
@@ -95,11 +139,69 @@ class Trace:
         self.own.add(node)
         return node
 
+    def gradient(self, x: Tensor) -> Tensor | None:
+        """The gradient of a Tensor: made in the trace, or there before it."""
+        if x not in self.gradients:
+            before = getattr(x, "_grad", None) if self.outer is None else self.outer.gradient(x)
+            self.entered[x] = None
+            if before is not None and self.compiled and self.outer is None:
+                # an input of the graph: the array that is there when the function is called
+                self.entered[x] = variable(before._value)
+                before = stop_gradient(self.entered[x])
+            if self.nested:
+                return before
+            self.gradients[x] = before
+        if self.gradients[x] is LOST:
+            raise TraceError(
+                "gradients set inside the function of scan, cond or remat stay inside when it is "
+                f"compiled ({program_line()}): use them there, or return them"
+            )
+        return self.gradients[x]  # type: ignore[no-any-return]
+
+    def set_gradient(self, x: Tensor, gradient: Tensor | None) -> None:
+        """Set the gradient of a Tensor, for as long as the trace lasts."""
+        if self.nested and x in self.entered:
+            raise TraceError(
+                "a gradient from outside would be added to in each step of scan (or inside cond "
+                f"or remat): call zero_grad() there first ({program_line()})"
+            )
+        if gradient is not None and x in self.arguments:
+            raise TraceError(
+                f"backward reaches {self.arguments[x]}, a variable that was passed as an argument: "
+                f"its .grad could not be set ({program_line()}). Close over it, or use cr.grad"
+            )
+        self.gradients[x] = gradient
+
+    def start_backward(self) -> None:
+        """Refuse `backward` where gradients would be left outside."""
+        if self.pure or (self.nested and self.outer is None):
+            place = "vmap" if self.pure else "the function of remat"
+            raise TraceError(
+                f"backward inside {place} would leave gradients outside: use cr.grad there"
+            )
+        self.reached = True
+
+    def called(self, module: Any) -> None:
+        """Note a module that is called, and what it holds at that time."""
+        if self.outer is not None:
+            self.outer.called(module)
+        elif self.compiled and module not in self.modules:
+            self.modules[module] = dict(vars(module))
+
+    def close(self) -> None:
+        """The end of the body of a gate: what backward left in it is lost."""
+        if self.outer is None:
+            return
+        self.outer.reached |= self.reached
+        for x in self.gradients:
+            if x.is_variable:
+                self.outer.gradients[x] = LOST
+
     def assign(self, variable: Tensor, value: ArrayLike) -> None:
         """Record that a variable has a new value from here on."""
         if self.pure:
             raise TraceError("a variable is assigned inside vmap: do it outside")
-        new = to_tensor(value)
+        new = to_tensor(_number(value, variable.dtype))
         if new.shape != variable.shape:
             raise ShapeError(
                 f"assign cannot change the shape: the variable has {variable.shape}, "
@@ -121,6 +223,55 @@ class Trace:
         node.handle = ref(result)
         self.own.add(node)
         return result
+
+
+def _number(x: Any, dtype: Any) -> Any:
+    """A number as an array or Tensor of a dtype (None: that of Python); others as they are."""
+    if isinstance(x, TracedNumber):
+        return x.astype(x.exact.dtype if dtype is None else dtype)
+    return np.asarray(x, dtype) if isinstance(x, (bool, int, float)) else x
+
+
+def by_reference(graph: Graph) -> list[tuple[Tensor, Node]]:
+    """Take constants out of a graph that the user's program still holds, and may write to.
+
+    Each gets a leaf in place of the array; returned are the arrays, as Tensors, with their leaves.
+    An array is held if there are more references to it, or to the array it is a view of, than the
+    graph has. What the trace made itself stays a constant, which can be computed with beforehand.
+    """
+    known: Counter[int] = Counter()  # the references that the graph has
+    arrays: dict[int, Array] = {}
+    for x in (*(x for node in graph.nodes for x in node.inputs), *graph.outputs):
+        if isinstance(x, np.ndarray):
+            known[id(x)] += 1
+            arrays[id(x)] = x
+    roots = {key: _owner(y) for key, y in arrays.items()}
+    known.update(id(y) for key, y in roots.items() if key != id(y))
+    every = {**arrays, **{id(y): y for y in roots.values()}, 0: np.empty(0)}
+    known.update(arrays.keys())  # those of these tables
+    known.update(map(id, roots.values()))
+    x = None
+    found = {key: getrefcount(y) - known[key] for key, y in every.items()}
+    leaves = {
+        key: (constant(y), Node(None, (), None, None, ArrayType(y.shape, y.dtype)))
+        for key, y in arrays.items()
+        if found[key] > found[0] or found[id(roots[key])] > found[0] or roots[key].base is not None
+    }
+
+    def place(x: Any) -> Any:
+        return leaves[id(x)][1] if id(x) in leaves else x
+
+    for node in graph.nodes:
+        node.inputs = tuple(map(place, node.inputs))
+    graph.outputs[:] = map(place, graph.outputs)
+    return list(leaves.values())
+
+
+def _owner(x: Array) -> Array:
+    """The array whose memory this one is a view of."""
+    while isinstance(x.base, np.ndarray):
+        x = x.base
+    return x
 
 
 def trace(function: Any, types: Sequence[ArrayType], *, pure: bool = False) -> tuple[Graph, Any]:

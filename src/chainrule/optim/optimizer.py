@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..core.context import CONTEXT
 from ..core.types import float64
 from ..errors import DataError, DTypeError, GradientError
 from ..nn.module import Module
+from ..ops.number import TracedNumber
 from ..ops.tensor import Parameter, Tensor, variable
 from .state import restore, snapshot
 from .update import Rule, update
@@ -129,7 +131,7 @@ class Optimizer:
         """Forget the gradients of all parameters."""
         for group in self.groups:
             for parameter in group.parameters:
-                parameter._grad = None
+                parameter.grad = None
 
     # -- checkpoints --------------------------------------------------------------------------
 
@@ -191,7 +193,7 @@ LIMITS = {"momentum": 1.0, "beta1": 1.0, "beta2": 1.0, "decay": 1.0}
 
 def _checked(name: str, value: Any) -> Any:
     """A number of an optimizer: 0 or more and finite. Unknown while tracing, so not checked."""
-    if isinstance(value, Tensor) and value._value is None:
+    if isinstance(value, (Tensor, TracedNumber)) and CONTEXT.get().trace is not None:
         return value
     limit = LIMITS.get(name, math.inf)
     try:
