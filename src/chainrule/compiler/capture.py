@@ -11,7 +11,7 @@ import dis
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, is_
-from types import CellType, FunctionType, MethodType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -309,7 +309,8 @@ def _read(function: Any) -> Iterator[tuple[str, CellType | None, dict[str, Any],
                 value = scope[name]
                 if getattr(value, "__globals__", None) is scope:
                     stack.append(value)
-                yield f.__qualname__, None, scope, name
+                if not isinstance(value, ModuleType):
+                    yield f.__qualname__, None, scope, name
 
 
 def _globals(code: Any) -> list[str]:

@@ -28,7 +28,7 @@ from ..ops.tracing import SEVERED
 from .capture import NUMBERS, Captured, Given, Surroundings, capture
 from .executable import Executable
 from .machine import host
-from .state import alone, natives, plain, slot_of, targets
+from .state import Slots, plain
 
 ndarray = np.ndarray
 MOST = 8
@@ -60,18 +60,14 @@ class Specialization:
         self.key, self.recording, self.captured = key, recording, captured
         self.surroundings = Surroundings(function, captured.modules)
         self.executable = Executable(graph, host())
-        self.variables = captured.variables
-        self.slots = list(map(slot_of, self.variables))
-        self.targets = [slot_of(v) for v, _ in graph.assignments]
-        self.unread = [s for s in self.targets if s not in self.slots]
-        self.expected = alone(self.targets)
+        self.slots = Slots(captured.variables, [v for v, _ in graph.assignments])
         self.outputs = [
             (x.type.shape, x.type.dtype) if isinstance(x, Node) else (x.shape, x.dtype)
             for x in graph.outputs
         ]
         self.results = len(self.outputs) - len(captured.added)
         depends = any(isinstance(g, Given) and g.depends for g in key[1])
-        self.severed = captured.differentiable and (depends or bool(self.variables))
+        self.severed = captured.differentiable and (depends or bool(captured.variables))
         self._prepare(*marked)
 
     def _prepare(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
@@ -134,17 +130,16 @@ class Specialization:
     def __call__(self, arrays: list[Array]) -> Any:
         """Run it: results, and the new values of variables."""
         captured = self.captured
-        arrays += natives(self.variables, self.slots)
+        read, written, fresh = self.slots.arrays()
+        arrays += read
         if captured.entered:
             arrays += [plain(x.grad._value) for x in captured.entered]  # type: ignore[union-attr]
         if captured.constants:
             arrays += map(plain, captured.constants)
         outputs = [np.empty(shape, dtype) for shape, dtype in self.outputs]
         arrays += outputs
-        if self.unread:
-            natives([s.variable for s in self.unread], self.unread)
-        written, fresh = targets(self.targets, self.expected)
-        self.executable.run(arrays + written)
+        arrays += written
+        self.executable.run(arrays)
         for slot, array in fresh:
             slot.bind(array)
         for x in captured.cleared:

@@ -95,6 +95,8 @@ class Lowering:
         self.repeats: dict[Node, Repeat] = {}
         self.items: dict[tuple[Node, int], Any] = {}
         """What stands for an output of a gate with several."""
+        self.passing: set[Node] = set()
+        """Copies to memory that a loop overwrites: nothing else may rely on it."""
         self.slots: dict[tuple[str, int], Buffer] = {}
         """The buffers of what the program returns and assigns."""
         self.operands: dict[Node, list[Any]] = {}
@@ -295,7 +297,7 @@ class Lowering:
     def _adopt(self, copy: Node) -> bool:
         """Let what is copied lie where the copy goes, if it lies nowhere yet."""
         (x,) = self.inputs(copy)
-        if not isinstance(x, Node) or x in self.views or x not in self.position:
+        if copy in self.passing or not isinstance(x, Node) or x in self.views or x not in self.position:
             return False
         if reading.kind(x) not in (Kind.MAP, Kind.REDUCE, Kind.CONTRACT, Kind.GATHER, Kind.RANDOM):
             return False

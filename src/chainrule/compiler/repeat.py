@@ -64,6 +64,8 @@ def outline(block: Any, node: Node) -> Repeat:
         body.views[leaf] = View(buffer, before, strides)
         after.append(View(buffer, next_, strides))
         starts.append(block.copy(x, View(buffer, Affine((), start), strides), node))
+        if place is None or not needed(first_kept + place):
+            block.passing.add(starts[-1])
         block.item(node, k, View(buffer, Affine((), end), strides))
     block.operands[node] = [*captured, *starts, *xs]
     body.add(loop.graph.nodes)

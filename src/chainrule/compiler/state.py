@@ -3,7 +3,7 @@
 A `Slot` owns the array of a variable that compiled code assigns. Native code is given a view of it,
 and every view that users take holds the array, so the count of references to it (and to the
 variable's node) tells whether anybody else holds the value: a NumPy view, another Tensor, a graph
-recorded before. If so, a new value goes into a new array, and what the others hold stays as it is.
+recorded before. If so, new values go into new arrays, and what the others hold stays as it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter, is_
 from sys import getrefcount
-from typing import Any
+from typing import ClassVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -30,6 +30,8 @@ class Slot:
     """
 
     __slots__ = ("__weakref__", "array", "native", "node", "variable")
+    changes: ClassVar[int] = 0
+    """How often any slot got another array."""
 
     def __init__(self, variable: Tensor) -> None:
         self.variable = variable
@@ -37,16 +39,17 @@ class Slot:
 
     def adopt(self) -> None:
         """Take the variable's value as it was assigned elsewhere: to be read only."""
-        self.array: Array = self.variable._value
-        self.native = plain(self.array)
-        self.node: Node | None = None
+        self._hold(self.variable._value, plain(self.variable._value), None)
 
     def bind(self, array: Array) -> None:
         """Give the variable its new value, an array that `allocate` gave."""
         v = self.variable
-        self.array, self.native = array, array.view()
-        v._value = array
-        v._node = self.node = leaf(v, array)
+        self._hold(array, array.view(), leaf(v, array))
+        v._value, v._node = array, self.node
+
+    def _hold(self, array: Array, native: Array, node: Node | None) -> None:
+        self.array, self.native, self.node = array, native, node
+        Slot.changes += 1
 
 
 def allocate(v: Tensor) -> Array:
@@ -61,7 +64,7 @@ def plain(array: Array) -> Array:
     return np.require(array, requirements=("C", "A"))
 
 
-ARRAY, NATIVE, NODE, VALUE = map(attrgetter, ("array", "native", "node", "_value"))
+ARRAY, NODE, VALUE = map(attrgetter, ("array", "node", "_value"))
 _slots: WeakValueDictionary[int, Slot] = WeakValueDictionary()
 
 
@@ -71,15 +74,6 @@ def slot_of(v: Tensor) -> Slot:
     if slot is None:
         slot = _slots[id(v)] = Slot(v)
     return slot
-
-
-def natives(variables: Sequence[Tensor], slots: Sequence[Slot]) -> list[Array]:
-    """The arrays for native code, brought up to date with what was assigned elsewhere."""
-    if not all(map(is_, map(VALUE, variables), map(ARRAY, slots))):
-        for v, slot in zip(variables, slots, strict=True):
-            if v._value is not slot.array:
-                slot.adopt()
-    return list(map(NATIVE, slots))
 
 
 def references(slots: Sequence[Slot]) -> list[int]:
@@ -97,28 +91,31 @@ def _references_alone() -> list[int]:
 ALONE = _references_alone()
 
 
-def alone(slots: Sequence[Slot]) -> list[int]:
-    """What `references` gives for slots whose variables' values nobody else holds."""
-    return [count for count in ALONE for _ in slots]
+class Slots:
+    """The slots of the variables that a compiled function reads, and of those that it assigns."""
 
+    def __init__(self, read: Sequence[Tensor], assigned: Sequence[Tensor]) -> None:
+        self.read, self.assigned = list(map(slot_of, read)), list(map(slot_of, assigned))
+        self.slots = list(dict.fromkeys([*self.read, *self.assigned]))
+        self.variables = [s.variable for s in self.slots]
+        self.targets = assigned
+        self.alone = [count for count in ALONE for _ in self.assigned]
+        self.seen = -1
 
-def targets(slots: Sequence[Slot], expected: Sequence[int]) -> tuple[list[Array], Any]:
-    """Where the new values of variables go, and which slots must be bound to new arrays then.
+    def arrays(self) -> tuple[list[Array], list[Array], Sequence[tuple[Slot, Array]]]:
+        """What native code reads, what it writes, and the slots to bind to new arrays then.
 
-    `natives` of the same variables comes before; `expected` is `alone(slots)`.
-    """
-    found = references(slots)
-    if found == expected:
-        return list(map(NATIVE, slots)), ()
-    arrays, fresh = [], []
-    for k, slot in enumerate(slots):
-        if slot.node is not None and found[k :: len(slots)] == ALONE:
-            arrays.append(slot.native)
-        else:
-            new = allocate(slot.variable)
-            arrays.append(new)
-            fresh.append((slot, new))
-    return arrays, fresh
-
-
-__all__ = ["Slot", "alone", "natives", "plain", "slot_of", "targets"]
+        All are written in place, or none: so a step that is interrupted is done or not done.
+        """
+        if not all(map(is_, map(VALUE, self.variables), map(ARRAY, self.slots))):
+            for slot in self.slots:  # assigned elsewhere
+                if slot.variable._value is not slot.array:
+                    slot.adopt()
+        if self.seen != Slot.changes:
+            self.seen = Slot.changes
+            self.natives = [s.native for s in self.read], [s.native for s in self.assigned]
+        read, written = self.natives
+        if references(self.assigned) == self.alone:
+            return read, written, ()
+        written = list(map(allocate, self.targets))
+        return read, written, list(zip(self.assigned, written, strict=True))
