@@ -84,7 +84,7 @@ NUMBERS = {
     "a range": (lambda n: sum(range(n)), "a shape, index or range"),
     "an index": (lambda n: X[n - 1], "needs the value of n"),
     "an axis": (lambda n: cr.asarray(X).sum(axis=n), "an axis or a key needs"),
-    "a branch": (lambda n: 1 if n > 0 else 2, "bool() needs the value"),
+    "a branch": (lambda n: 1 if n > 0 else 2, "a branch (bool()) needs the value of n"),
     "truth": (lambda n: 1 if n else 2, "a branch (bool()) needs the value of n"),
     "float": (lambda n: np.sqrt(float(n)), "float() needs the value of n"),
     "int": (lambda n: int(n), "int() needs the value of n"),
@@ -99,8 +99,7 @@ def test_numbers_are_not_known(name):
         cr.compile(f)(2)
     text = str(caught.value)
     assert message in text and f"{FILE}:{f.__code__.co_firstlineno}" in text
-    if name != "a branch":
-        assert 'static=("n",)' in text
+    assert 'static=("n",)' in text
     f(0 if name == "an axis" else 2)
     cr.compile(f, static=("n",))(1)
 

@@ -20,7 +20,7 @@ import optree
 from ..core.context import context
 from ..core.graph import Graph
 from ..core.node import PACKAGE, Node, next_serial, topological
-from ..core.types import ArrayType, float64, int64
+from ..core.types import FLOATS, ArrayType, TupleType, float64, int64
 from ..errors import TraceError
 from ..ops.dispatch import to_tensor
 from ..ops.number import TracedNumber
@@ -109,6 +109,22 @@ class Captured:
     differentiable: bool
     """Whether gradients of the result could be wanted: it is recorded, and makes none itself."""
     modules: dict[Any, dict[str, Any]]
+
+    def dependent(self, given: Sequence[Given]) -> list[bool]:
+        """Of each output whether it depends, in eager, on a variable outside of the function."""
+        graph = self.graph
+        if not self.differentiable:
+            return [False for _ in graph.outputs]
+        kinds = [g for g in given if g.type is not None]
+        live: set[Any] = {n for n, g in zip(graph.inputs, kinds, strict=True) if g.depends}
+        live.update(leaf for _, leaf in graph.captured[: len(self.variables)])
+        for node in graph.nodes:
+            kind: Any = node.type
+            floating = isinstance(kind, TupleType) or kind.dtype.char in FLOATS
+            through = floating and node.primitive.differentiable  # type: ignore[union-attr]
+            if through and any(isinstance(x, Node) and x in live for x in node.inputs):
+                live.add(node)
+        return [isinstance(x, Node) and x in live for x in graph.outputs]
 
 
 def capture(function: Callable[..., Any], leaves: Sequence[Any], given: Sequence[Given],

@@ -21,7 +21,7 @@ import optree
 
 from ..core.context import CONTEXT
 from ..core.node import Node, caller
-from ..core.types import FLOATS, ArrayType
+from ..core.types import ArrayType
 from ..errors import CompileError, DTypeError
 from ..ops.tensor import Array, Parameter, Tensor, as_array, constant, leaked
 from ..ops.tracing import SEVERED
@@ -65,9 +65,10 @@ class Specialization:
             (x.type.shape, x.type.dtype) if isinstance(x, Node) else (x.shape, x.dtype)
             for x in graph.outputs
         ]
+        self.plain = all(plain(x) is x for x in captured.constants)
         self.results = len(self.outputs) - len(captured.added)
-        depends = any(isinstance(g, Given) and g.depends for g in key[1])
-        self.severed = captured.differentiable and (depends or bool(captured.variables))
+        marks = captured.dependent(key[1])
+        self.severed = [k for k, mark in enumerate(marks[: self.results]) if mark]
         self._prepare(*marked)
 
     def _prepare(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
@@ -135,7 +136,7 @@ class Specialization:
         if captured.entered:
             arrays += [plain(x.grad._value) for x in captured.entered]  # type: ignore[union-attr]
         if captured.constants:
-            arrays += map(plain, captured.constants)
+            arrays += captured.constants if self.plain else map(plain, captured.constants)
         outputs = [np.empty(shape, dtype) for shape, dtype in self.outputs]
         arrays += outputs
         arrays += written
@@ -149,10 +150,9 @@ class Specialization:
             for x, gradient in zip(captured.added, results[self.results :], strict=True):
                 x._grad = gradient
             del results[self.results :]
-        if self.severed:
-            for y in results:
-                if y.dtype.char in FLOATS:
-                    y._node = Node(SEVERED, (), {}, y._value, None, caller())
+        for k in self.severed:
+            y = results[k]
+            y._node = Node(SEVERED, (), {}, y._value, None, caller())
         return captured.result.build(results)
 
 
@@ -329,6 +329,8 @@ class Compiled:
 
     def profile(self, *args: Any, **kwargs: Any) -> Any:
         """Time by kernel and by gate for these arguments."""
+        self(*args, **kwargs)
+        self._last().sample = []
         self(*args, **kwargs)
         return self._last().profile()
 

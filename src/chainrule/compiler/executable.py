@@ -63,7 +63,11 @@ class Executable:
         self._keep: list[Any] = []
         self._program: Program | None = None
         self._timed: native.Library | None = None
-        self._last: list[Any] = [None] * self._arrays
+        self._ids = [0] * self._arrays
+        self._current: Sequence[Array] = ()
+        """The arrays of a run, for gates in Python; not held longer, so others can count on it."""
+        self.sample: list[Array] | None = None
+        """If it is a list, the next run leaves copies of its arrays in it, for a profile."""
         text = None if runtime.nested() else fingerprint(graph)
         key = None if text is None else cache.key_of(text, repr(machine), sources())
         kept = None if key is None else cache.get(key)
@@ -142,16 +146,21 @@ class Executable:
 
     def run(self, arrays: Sequence[Array]) -> None:
         """Run the step on these arrays."""
-        self.run_on(arrays)
-        self._step(self._table_address)
-
-    def run_on(self, arrays: Sequence[Array]) -> None:
-        """Let the next step run on these arrays."""
-        table, last = self._table, self._last
-        for k, array in enumerate(arrays):
-            if array is not last[k]:
-                last[k] = array
-                table[k] = id(array) if BY_OBJECT else address_of(array)
+        # an array is known by its object: where its data lies is read when the step runs
+        ids = list(map(id, arrays) if BY_OBJECT else map(address_of, arrays))
+        if ids != self._ids:
+            self._table[: self._arrays] = ids
+            self._ids = ids
+        if self.sample is not None:
+            self.sample = [a.copy() for a in arrays]
+        if not self._callbacks:
+            self._step(self._table_address)
+            return
+        self._current = arrays
+        try:
+            self._step(self._table_address)
+        finally:
+            self._current = ()
 
     # -- what was made ------------------------------------------------------------------------
 
@@ -176,25 +185,17 @@ class Executable:
         return native.assembly(self.llvm, self.machine)
 
     def profile(self, repeats: int = 50) -> Profile:
-        """Seconds by kernel on copies of the arrays of the last call, the best of `repeats`."""
-        if any(a is None for a in self._last):
-            raise CompileError("nothing has been run yet: call the function first")
-        last = list(self._last)
-        copies = [a.copy() for a in last]
-        try:
+        """Seconds by kernel on the sample that a run has left, the best of `repeats`."""
+        copies, self.sample = self.sample, None
+        if not copies:
+            raise CompileError("a profile needs the arrays of a run: set sample to [], run")
+        best = self.clocks(copies, repeats).min(0)
+        whole = []
+        for _ in range(repeats):
             begin = time.perf_counter()
-            clocks = self.clocks(copies, repeats)
-            passed = time.perf_counter() - begin
-            rate = clocks.sum() / passed if passed else 1.0  # the loop in Python takes little
-            whole = []
-            for _ in range(repeats):
-                begin = time.perf_counter()
-                self.run(copies)
-                whole.append(time.perf_counter() - begin)
-        finally:
-            self.run_on(last)
-        best = clocks.min(0)
-        scale = min(whole) / best.sum() if best.sum() else 1.0 / rate
+            self.run(copies)
+            whole.append(time.perf_counter() - begin)
+        scale = min(whole) / max(1, int(best.sum()))  # clocks to seconds
         peak = fma_peak(self.machine, np.dtype(np.float32))
         return Profile(
             self.program.kernels, (best * scale).tolist(), min(whole), peak, self.threads
@@ -237,7 +238,7 @@ class Executable:
             elif buffer.slot[0] in ("table", "constant"):
                 memory, at = self._constants[buffer.slot[1]], at * size
             else:
-                memory, at = self._last[self._slots[buffer]], at * size
+                memory, at = self._current[self._slots[buffer]], at * size
             if not size_of(shape):
                 return np.empty(shape, buffer.dtype)
             if buffer.slot is not None and buffer.slot[0] == "constant":

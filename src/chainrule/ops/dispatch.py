@@ -400,7 +400,7 @@ def asarray(
             return constant(obj._value.copy()) if obj.is_constant else obj + 0
         return result
     if isinstance(obj, TracedNumber):
-        default = float32 if obj.kind is float else np.dtype("int64")
+        default = DEFAULTS[NUMBERS.index(obj.kind)]
         return obj.astype(default if dtype is None else as_dtype(dtype))
     if copy is False and not isinstance(obj, np.ndarray):
         raise ValueError(f"an array of a {type(obj).__name__} needs a copy, and copy=False")

@@ -1,4 +1,4 @@
-"""Python numbers that a traced function was called with: 0-d, of the dtype of their neighbours."""
+"""Python numbers that are not known while tracing: 0-d, of the dtype of their neighbours."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .tensor import Tensor, program_line
 
 
 class TracedNumber:
-    """A Python float or int whose value is not known while tracing.
+    """A Python float or int that a traced function was called with, or what was computed of some.
 
     It takes the dtype of the Tensors it meets, as the number itself does. Between numbers it is
-    computed as Python does: in float64 and int64, which is what `exact` holds. Operators are
+    computed as Python does: in float64, int64 and bool, which is what `exact` holds. Operators are
     attached in `operators.py`.
     """
 
@@ -24,8 +24,8 @@ class TracedNumber:
 
     @property
     def kind(self) -> type:
-        """The Python type: int or float."""
-        return int if self.exact.dtype.kind == "i" else float
+        """The Python type: float, int or bool."""
+        return {"f": float, "i": int, "b": bool}[self.exact.dtype.kind]
 
     def astype(self, dtype: Any) -> Tensor:
         """The number as a 0-d Tensor of this dtype."""
@@ -40,7 +40,7 @@ class TracedNumber:
             f"{what} needs the value of {self.name}, a number that is not known while the "
             f"function is traced ({program_line()}): name it in "
             f'static=("{self.name.partition("[")[0]}",), so that it is part of what is compiled, '
-            "or compute with functions of chainrule"
+            "or compute with functions of chainrule, such as where"
         )
 
     def __index__(self) -> int:

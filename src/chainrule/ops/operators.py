@@ -62,10 +62,7 @@ def _number(function: Function) -> Function:
         if not all(isinstance(x, UNTYPED) for x in operands):
             return function(*operands)
         result = function(*(x.exact if isinstance(x, TracedNumber) else x for x in operands))
-        if result.dtype.char == "?":
-            return result
-        names = [x.name for x in operands if isinstance(x, TracedNumber)]
-        return TracedNumber(result, names[0])
+        return TracedNumber(result, next(x.name for x in operands if isinstance(x, TracedNumber)))
 
     return operator
 

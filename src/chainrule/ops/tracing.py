@@ -66,9 +66,9 @@ class Trace:
         """Of Tensors whose gradient was read before it was set: a variable in its place."""
         self.reached = False
         """Whether backward was called."""
-        self.arguments: dict[Tensor, str] = {}
+        self.arguments: dict[Tensor, str] = {} if outer is None else outer.arguments
         """Inputs that stand for variables (or what depends on some), by name."""
-        self.modules: dict[Any, dict[str, Any]] = {}
+        self.modules: dict[Any, dict[str, Any]] = {} if outer is None else outer.modules
         """The modules called, with the attributes they had."""
         self.own: set[Node] = set()
         self.captured: dict[Any, tuple[Tensor, Node]] = {}
@@ -183,9 +183,7 @@ class Trace:
 
     def called(self, module: Any) -> None:
         """Note a module that is called, and what it holds at that time."""
-        if self.outer is not None:
-            self.outer.called(module)
-        elif self.compiled and module not in self.modules:
+        if self.compiled and module not in self.modules:
             self.modules[module] = dict(vars(module))
 
     def close(self) -> None:
