@@ -13,7 +13,7 @@ class Reference:
 
     def __init__(self, graph, machine):
         self.graph, self.machine = graph.verify(), machine
-        self.runs = 0
+        self.runs, self.sample = 0, None
 
     def run(self, arrays):
         graph = self.graph

@@ -1,4 +1,4 @@
-"""Variables, arrays and gradients from outside: read at each call, never lost, never overwritten."""
+"""What is outside: variables, arrays and gradients, read at each call and never overwritten."""
 
 import gc
 import sys
@@ -433,6 +433,40 @@ def test_an_exception_while_tracing_changes_nothing():
 def _parameters_of(step):
     cells = [c.cell_contents for c in step.__closure__]
     return next(c for c in cells if isinstance(c, cr.nn.Module)).parameters()
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_an_exception_in_a_gate_changes_nothing(monkeypatch, native):
+    if native:
+        from chainrule.compiler.executable import Executable
+
+        monkeypatch.setattr(sys.modules["chainrule.compiler.compile"], "Executable", Executable)
+
+    class Fails(cr.Gate):
+        def forward(self, x):
+            if x.max() > 2:
+                raise KeyError("mine")
+            return x * 2
+
+        def backward(self, upstream):
+            return 2 * upstream
+
+    first, last = cr.tensor([1.0, 1.0]), cr.tensor([1.0, 1.0])
+
+    @cr.compile
+    def step(x):
+        first.assign(first + x)
+        last.assign(Fails()(last * x))
+
+    for x in (0.5, 1.0):
+        step(np.float32(x))
+    before = first.tolist(), last.tolist()
+    assert before == ([2.5, 2.5], [2.0, 2.0])
+    with pytest.raises(KeyError, match="mine"):
+        step(np.float32(9))
+    assert (first.tolist(), last.tolist()) == before
+    step(np.float32(1))
+    assert (first.tolist(), last.tolist()) == ([3.5, 3.5], [4.0, 4.0])
 
 
 def test_an_exception_while_running_changes_nothing(monkeypatch):

@@ -25,7 +25,7 @@ from ..core.types import ArrayType
 from ..errors import CompileError, DTypeError
 from ..ops.tensor import Array, Parameter, Tensor, as_array, constant, leaked
 from ..ops.tracing import SEVERED
-from .capture import NUMBERS, Captured, Given, Surroundings, capture
+from .capture import NUMBERS, Captured, Given, Surroundings, capture, runs_python
 from .executable import Executable
 from .machine import host
 from .state import Slots, plain
@@ -60,7 +60,8 @@ class Specialization:
         self.key, self.recording, self.captured = key, recording, captured
         self.surroundings = Surroundings(function, captured.modules)
         self.executable = Executable(graph, host())
-        self.slots = Slots(captured.variables, [v for v, _ in graph.assignments])
+        assigned = [v for v, _ in graph.assignments]
+        self.slots = Slots(captured.variables, assigned, in_place=not runs_python(graph))
         self.outputs = [
             (x.type.shape, x.type.dtype) if isinstance(x, Node) else (x.shape, x.dtype)
             for x in graph.outputs
@@ -121,12 +122,11 @@ class Specialization:
 
     def fits(self) -> bool:
         """Whether all is outside as it was when the function was traced."""
-        return self.surroundings.same() and self.has_gradients()
+        return self.surroundings.same() and (not self.captured.gradients or self.has_gradients())
 
     def has_gradients(self) -> bool:
         """Whether gradients are there, or not, as they were when the function was traced."""
-        read = self.captured.gradients
-        return not read or all((x.grad is not None) == there for x, there in read)
+        return all((x.grad is not None) == there for x, there in self.captured.gradients)
 
     def __call__(self, arrays: list[Array]) -> Any:
         """Run it: results, and the new values of variables."""
@@ -328,11 +328,12 @@ class Compiled:
     memory = property(lambda self: self._last().memory, doc="The plan of the memory.")
 
     def profile(self, *args: Any, **kwargs: Any) -> Any:
-        """Time by kernel and by gate for these arguments."""
-        self(*args, **kwargs)
-        self._last().sample = []
-        self(*args, **kwargs)
-        return self._last().profile()
+        """Time by kernel and by gate for these arguments; the function is called once."""
+        with TURN.lock:
+            special, _ = self._find(args, kwargs, CONTEXT.get().recording)
+            special.executable.sample = []
+            self(*args, **kwargs)
+            return special.executable.profile()
 
 
 def _array(x: Any, given: Given) -> Array:
@@ -391,9 +392,10 @@ def compile(function: Any = None, /, *, static: Any = ()) -> Any:
     - Inside another trace or derivative (`vmap`, `grad`, another compiled function) the function
       itself runs. A gradient that reaches the result of a call outside of these is an error.
 
-    Raises TraceError for what depends on values (a branch, `float()`, a shape, a mask as an index)
-    and for globals and attributes of modules that were replaced after tracing; Python's own side
-    effects happen once.
+    What Python does itself happens once, while tracing: side effects, NumPy on arrays from outside,
+    the places that masks and `x.at[…]` name. Raises TraceError for what depends on values (a
+    branch, `float()`, a shape, a mask as an index), and for globals and attributes of modules that
+    were replaced after tracing.
 
     >>> import chainrule as cr
     >>> w = cr.Parameter([1.0, 2.0])

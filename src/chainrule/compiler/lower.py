@@ -16,7 +16,6 @@ What must lie in memory is said by `Lowering.require`; index maps on the way to 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -25,49 +24,31 @@ import numpy as np
 from ..core.graph import Graph
 from ..core.node import Node
 from ..core.primitive import ITEM, LINK
-from ..core.types import ArrayType, Shape, TupleType, size_of
+from ..core.types import Shape, size_of
 from ..ops.loop import SCAN
 from ..ops.shaping import CONCAT, UNSTACK
 from . import reading
 from .expressions import Expressions
-from .kernels import ZERO, Affine, Buffer, Call, Kernel, Loops, Repeat, Store, View, at, contiguous
+from .groups import Group, Use, has_parts, types_of
+from .kernels import (
+    ZERO,
+    Affine,
+    Buffer,
+    Call,
+    Kernel,
+    Loops,
+    Repeat,
+    Store,
+    Symbol,
+    View,
+    at,
+    contiguous,
+)  # fmt: skip
 from .reading import Kind
 from .repeat import outline
 
 SMALL = 1024
 """Bytes up to which a constant array is part of the code."""
-
-
-def has_parts(node: Node) -> bool:
-    """Whether a gate has several outputs."""
-    kind: Any = node.type
-    return isinstance(kind, TupleType)
-
-
-def types_of(node: Node) -> Sequence[ArrayType]:
-    """The types of the outputs of a gate."""
-    kind: Any = node.type
-    return kind.items if isinstance(kind, TupleType) else (kind,)
-
-
-@dataclass(eq=False)
-class Group:
-    """Gates computed in one loop nest over `space`; `anchor` is the contraction in front."""
-
-    space: Shape
-    members: dict[Node, None] = field(default_factory=dict)
-    anchor: Node | None = None
-    special: bool = False
-    plain: bool = True
-    """Whether it may be an epilogue: no reduction, no table, no guard."""
-
-
-@dataclass
-class Use:
-    """How a group uses a value: at its own index, and each entry at most once."""
-
-    aligned: bool
-    once: bool
 
 
 class Lowering:
@@ -267,7 +248,8 @@ class Lowering:
                 self._use(x, uses, *reading.edge(node, x))
             return
         if kind is Kind.READ and reading.merges(node):
-            self._alone(node, kind)
+            if stored or not self._split(node, uses):
+                self._alone(node, kind)
             return
         aligned = [g for g, use in uses.items() if use.aligned and g.space == node.type.shape]
         others = [g for g in uses if g not in aligned]
@@ -294,10 +276,26 @@ class Lowering:
             self.scalars.append(group)
         self._join_group(node, group, kind)
 
+    def _split(self, node: Node, uses: dict[Group, Use]) -> bool:
+        """Let the loops of the one group that uses a reshape be those that it joins."""
+        ((group, use),) = uses.items() if len(uses) == 1 else ((None, None),)
+        found = reading.joined(node)
+        if group is None or use is None or found is None or not use.aligned:
+            return False
+        same = all(group.splits.get(axis, sizes) == sizes for axis, sizes in found.items())
+        if not same or group.anchor is not None or group.space != node.type.shape:
+            return False
+        group.splits.update(found)
+        group.plain = False
+        self._join_group(node, group, Kind.READ)
+        return True
+
     def _adopt(self, copy: Node) -> bool:
         """Let what is copied lie where the copy goes, if it lies nowhere yet."""
         (x,) = self.inputs(copy)
-        if copy in self.passing or not isinstance(x, Node) or x in self.views or x not in self.position:
+        if copy in self.passing or not isinstance(x, Node) or x in self.views:
+            return False
+        if x not in self.position:
             return False
         if reading.kind(x) not in (Kind.MAP, Kind.REDUCE, Kind.CONTRACT, Kind.GATHER, Kind.RANDOM):
             return False
@@ -420,6 +418,8 @@ class Lowering:
                 left.append(group)
                 continue
             blocked = (first.anchor or group.anchor) and not (first.plain and group.plain)
+            common = first.splits.keys() & group.splits.keys()
+            blocked = blocked or any(first.splits[a] != group.splits[a] for a in common)
             both = {first, group}
             apart = [x for g in both for x in self._outside(g) if self.group_of.get(x) not in both]
             if blocked or self._reaches(apart, both):
@@ -435,6 +435,7 @@ class Lowering:
         first.members.update(second.members)
         first.anchor = first.anchor or second.anchor
         first.plain = first.plain and second.plain
+        first.splits.update(second.splits)
         for member in second.members:
             self.group_of[member] = first
         for readers in self.readers.values():
@@ -501,15 +502,22 @@ class Lowering:
         first = next(iter(group.members))
         if group.special:
             return self._special(first)
-        symbols = [next(self.symbols) for _ in group.space]
-        index = tuple(at(s) for s in symbols)
+        loops: list[tuple[Symbol, int]] = []
+        places = []
+        for axis, n in enumerate(group.space):
+            place = ZERO
+            for size in group.splits.get(axis, (n,)):
+                symbol = next(self.symbols)
+                loops.append((symbol, size))
+                place = Affine().plus(place, size).plus(at(symbol))
+            places.append(place)
+        index = tuple(places)
         build = Expressions(self, group)
         stores = [
             Store(self.views[m].buffer, self.views[m].address(index), build(m, index))
             for m in sorted(group.members, key=self.position.__getitem__)
             if m in self.stored
         ]
-        loops = list(zip(symbols, group.space, strict=True))
         nodes = sorted(
             (m for m in group.members if m.primitive is not LINK), key=self.position.__getitem__
         ) or [first]
@@ -531,9 +539,7 @@ class Lowering:
             return [reading.regroup(self, node, views[0])]
         inputs: list[Any] = []
         for x in self.inputs(node):
-            inputs.append(
-                (self.require(x), x.type.shape) if isinstance(x, Node) else np.asarray(x)
-            )
+            inputs.append((self.require(x), x.type.shape) if isinstance(x, Node) else np.asarray(x))
         outputs = [(v, t.shape) for v, t in zip(views, types_of(node), strict=True)]
         return [Call([node], node=node, inputs=inputs, outputs=outputs)]
 

@@ -176,6 +176,17 @@ def merges(node: Node) -> bool:
     return out is None or into is None or any(len(own) > 1 for own in out)
 
 
+def joined(node: Node) -> dict[int, Shape] | None:
+    """The sizes of the axes that a reshape joins, for each axis of its value that has several."""
+    map = _map(node)
+    out, into = digits(map.out_shape, map.out_view), digits(map.in_shape, map.in_view)
+    if out is None or into is None:
+        return None
+    return {
+        axis: tuple(map.out_view[d] for d in own) for axis, own in enumerate(out) if len(own) > 1
+    }
+
+
 def reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
     """Strides of the same entries in another shape; None if they cannot be had by strides."""
     merged: list[list[int]] = []  # runs of axes that lie one in the other: [entries, last stride]
@@ -251,7 +262,15 @@ def read_index(node: Node, index: Sequence[Affine]) -> tuple[Affine, ...]:
         return (ZERO,) * len(map.in_shape)
     out, into = digits(map.out_shape, map.out_view), digits(map.in_shape, map.in_view)
     assert out is not None and into is not None
-    at_digit = {own[0]: i for own, i in zip(out, index, strict=True) if own}
+    at_digit: dict[int, Affine] = {}
+    for own, i in zip(out, index, strict=True):
+        if len(own) == 1:
+            at_digit[own[0]] = i
+            continue
+        step = size_of(tuple(map.out_view[d] for d in own))
+        for d in own:  # the loops of a group that is split for it: one symbol a digit
+            step //= map.out_view[d]
+            at_digit[d] = at(next(s for s, stride in i.terms if stride == step))
     found = []
     for own in into:
         total, step = ZERO, 1

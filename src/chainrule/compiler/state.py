@@ -9,9 +9,8 @@ recorded before. If so, new values go into new arrays, and what the others hold 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter, is_
+from operator import attrgetter
 from sys import getrefcount
-from typing import ClassVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -30,8 +29,6 @@ class Slot:
     """
 
     __slots__ = ("__weakref__", "array", "native", "node", "variable")
-    changes: ClassVar[int] = 0
-    """How often any slot got another array."""
 
     def __init__(self, variable: Tensor) -> None:
         self.variable = variable
@@ -39,17 +36,16 @@ class Slot:
 
     def adopt(self) -> None:
         """Take the variable's value as it was assigned elsewhere: to be read only."""
-        self._hold(self.variable._value, plain(self.variable._value), None)
+        self.array: Array = self.variable._value
+        self.native = plain(self.array)
+        self.node: Node | None = None
 
     def bind(self, array: Array) -> None:
         """Give the variable its new value, an array that `allocate` gave."""
         v = self.variable
-        self._hold(array, array.view(), leaf(v, array))
-        v._value, v._node = array, self.node
-
-    def _hold(self, array: Array, native: Array, node: Node | None) -> None:
-        self.array, self.native, self.node = array, native, node
-        Slot.changes += 1
+        self.array, self.native = array, array.view()
+        v._value = array
+        v._node = self.node = leaf(v, array)
 
 
 def allocate(v: Tensor) -> Array:
@@ -64,7 +60,7 @@ def plain(array: Array) -> Array:
     return np.require(array, requirements=("C", "A"))
 
 
-ARRAY, NODE, VALUE = map(attrgetter, ("array", "node", "_value"))
+ARRAY, NODE = attrgetter("array"), attrgetter("node")
 _slots: WeakValueDictionary[int, Slot] = WeakValueDictionary()
 
 
@@ -92,30 +88,35 @@ ALONE = _references_alone()
 
 
 class Slots:
-    """The slots of the variables that a compiled function reads, and of those that it assigns."""
+    """The slots of the variables that a compiled function reads, and of those that it assigns.
 
-    def __init__(self, read: Sequence[Tensor], assigned: Sequence[Tensor]) -> None:
+    With `in_place` False new values always go into new arrays: for code that may fail on its way.
+    """
+
+    def __init__(
+        self, read: Sequence[Tensor], assigned: Sequence[Tensor], in_place: bool = True
+    ) -> None:
+        self.in_place = in_place
         self.read, self.assigned = list(map(slot_of, read)), list(map(slot_of, assigned))
         self.slots = list(dict.fromkeys([*self.read, *self.assigned]))
         self.variables = [s.variable for s in self.slots]
         self.targets = assigned
         self.alone = [count for count in ALONE for _ in self.assigned]
-        self.seen = -1
+        self.newest = -1
 
     def arrays(self) -> tuple[list[Array], list[Array], Sequence[tuple[Slot, Array]]]:
         """What native code reads, what it writes, and the slots to bind to new arrays then.
 
         All are written in place, or none: so a step that is interrupted is done or not done.
         """
-        if not all(map(is_, map(VALUE, self.variables), map(ARRAY, self.slots))):
-            for slot in self.slots:  # assigned elsewhere
-                if slot.variable._value is not slot.array:
+        if self.newest != Tensor._newest:
+            self.newest = Tensor._newest
+            for slot in self.slots:
+                if slot.variable._value is not slot.array:  # assigned elsewhere
                     slot.adopt()
-        if self.seen != Slot.changes:
-            self.seen = Slot.changes
             self.natives = [s.native for s in self.read], [s.native for s in self.assigned]
         read, written = self.natives
-        if references(self.assigned) == self.alone:
+        if self.in_place and references(self.assigned) == self.alone:
             return read, written, ()
         written = list(map(allocate, self.targets))
         return read, written, list(zip(self.assigned, written, strict=True))

@@ -8,7 +8,7 @@ function of the same meaning.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from weakref import ref
 
 import numpy as np
@@ -44,6 +44,8 @@ class Tensor:
     _value: Any
     _node: Node | None
     _grad: Tensor | None
+    _newest: ClassVar[int] = 0
+    """The serial number of the newest leaf: it is another if any variable was assigned."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise DTypeError("make a variable with cr.tensor(value), a constant with cr.asarray(value)")
@@ -440,6 +442,7 @@ def leaf(handle: Tensor, value: Array) -> Node:
     """The node of a variable."""
     node = Node(None, (), None, value)
     node.handle = ref(handle)
+    Tensor._newest = node.serial
     return node
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import ref
 
 import numpy as np
 
 from .. import ops
 from ..core.context import CONTEXT
-from ..core.node import Node
-from ..ops.tensor import Parameter, Tensor
+from ..ops.tensor import Parameter, Tensor, leaf
 
 ndarray = np.ndarray
 Rule = Callable[..., tuple[Any, ...]]
@@ -96,8 +94,7 @@ def rebind(variable: Tensor, value: Any) -> None:
     if value.dtype is not variable._value.dtype:
         value = value.astype(variable._value.dtype)
     variable._value = value
-    variable._node = node = Node(None, (), None, value)
-    node.handle = ref(variable)
+    variable._node = leaf(variable, value)
 
 
 def decayed(gradient: Any, parameter: Any, decay: Any) -> Any:
