@@ -124,7 +124,17 @@ def put(key: str, code: bytes) -> None:
     except RunError as error:
         _warn(str(place), getattr(error.__cause__, "strerror", None) or str(error))
         return
-    _shrink(place)
+    # to look at all entries each time would cost more than to write one
+    since = _written.get(place)
+    since = None if since is None else since + len(content)
+    if since is None or since > bound() // 64:
+        _shrink(place)
+        since = 0
+    _written[place] = since
+
+
+_written: dict[Path, int] = {}
+"""Bytes written to a folder since all its entries were looked at."""
 
 
 def _wrap(key: str, code: bytes) -> bytes:

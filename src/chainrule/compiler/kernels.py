@@ -65,6 +65,8 @@ class Buffer:
     size: int
     slot: tuple[str, int] | None = None
     name: str = ""
+    joined: bool = False
+    """Whether several kernels write to it, each to a part of its own."""
     start: int = -1
     """Byte in the arena, once memory is planned."""
 

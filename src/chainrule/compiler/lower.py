@@ -76,6 +76,8 @@ class Lowering:
         self.repeats: dict[Node, Repeat] = {}
         self.items: dict[tuple[Node, int], Any] = {}
         """What stands for an output of a gate with several."""
+        self.loose: set[Any] = set()
+        """Concatenations in memory of their own."""
         self.passing: set[Node] = set()
         """Copies to memory that a loop overwrites: nothing else may rely on it."""
         self.slots: dict[tuple[str, int], Buffer] = {}
@@ -146,6 +148,7 @@ class Lowering:
         """A concatenation: its parts are stored into their places."""
         axis, start = node.params["axis"], 0  # type: ignore[index]
         view = self.new_view(node.type.shape, node.type.dtype)
+        view.buffer.joined = True
         parts = []
         for x in self.inputs(node):
             base = view.base.plus(Affine((), start * view.strides[axis]))
@@ -154,11 +157,12 @@ class Lowering:
         joined = Node(CONCAT, tuple(parts), node.params, None, node.type, node.where, node.scope)
         self.alias[node] = joined
         self.views[joined] = view
+        self.loose.add(joined)
         self.nodes.append(joined)
 
     def copy(self, x: Any, view: View, like: Node | None = None) -> Node:
         """A node that stores x (a node or constant) to a view."""
-        x = self.resolve(x)
+        x, view = reading.before_reshape(self, x, view)
         type_ = x.type if isinstance(x, Node) else reading.constant_type(x)
         node = Node(LINK, (x,), {}, None, type_)
         if like is not None:
@@ -167,6 +171,21 @@ class Lowering:
         self.stored[node] = None
         self.nodes.append(node)
         return node
+
+    def sink(self, x: Any, view: View) -> None:
+        """Store x to a view. A concatenation that lies nowhere yet is made there at once."""
+        joined, there = reading.before_reshape(self, x, view)
+        if isinstance(joined, Node) and joined in self.loose:
+            own, parts = self.views[joined], [joined, *self.inputs(joined)]
+            here = [n for n, v in self.views.items() if v.buffer is own.buffer]
+            if own.strides == there.strides and set(here) == set(parts):
+                view.buffer.joined = True
+                self.loose.discard(joined)
+                for part in parts:
+                    base = there.base.plus(self.views[part].base)
+                    self.views[part] = View(view.buffer, base, self.views[part].strides)
+                return
+        self.copy(x, view)
 
     def new_view(self, shape: Shape, dtype: np.dtype[Any]) -> View:
         return View(Buffer(dtype, size_of(shape)), ZERO, contiguous(shape))
@@ -569,7 +588,7 @@ def lower(graph: Graph) -> tuple[list[Kernel], Lowering]:
             name = "new " + names.get(id(variable), f"variable {k}")
         buffer = Buffer(dtype, size_of(shape), (kind, k), name)
         block.slots[kind, k] = buffer
-        block.copy(x, View(buffer, ZERO, contiguous(shape)))
+        block.sink(x, View(buffer, ZERO, contiguous(shape)))
     kernels = block.lower()
     for node, number in {node: k for k, node in enumerate(graph.nodes)}.items():
         view = block.views.get(block.resolve(node))

@@ -153,7 +153,8 @@ class Program:
         if first.serial and second.serial:
             return False
         reads, writes = self._both(second.reads), self._both(second.writes)
-        return bool(first.writes & (reads | writes)) or bool(first.reads & writes)
+        twice = {b for b in first.writes & writes if not b.joined}
+        return bool(twice) or bool(first.writes & reads) or bool(first.reads & writes)
 
     def _both(self, buffers: set[Buffer]) -> set[Buffer]:
         return buffers | {self.same[b] for b in buffers if b in self.same}

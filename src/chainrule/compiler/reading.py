@@ -334,6 +334,18 @@ def gather_index(
     return address, tuple(dynamic)
 
 
+def before_reshape(block: Any, x: Any, view: View) -> tuple[Any, View]:
+    """What is reshaped to x, and the view in its shape: storing it there stores x."""
+    x = block.resolve(x)
+    while isinstance(x, Node) and x.primitive is RESHAPE and x.type.size:
+        y = block.resolve(x.inputs[0])
+        strides = reshaped(x.type.shape, view.strides, _shape(y))
+        if not isinstance(y, Node) or strides is None:
+            break
+        x, view = y, View(view.buffer, view.base, strides)
+    return x, view
+
+
 # -- gates with kernels of their own -----------------------------------------------------------
 
 

@@ -31,27 +31,32 @@ def outline(block: Any, node: Node) -> Repeat:
         there = block.require(x)
         base = there.base.plus(at(step), there.strides[0])
         body.views[leaf] = View(there.buffer, base, there.strides[1:])
-    results = len(loop.graph.outputs) - loop.carries
-    first_kept = loop.carries + results
 
     def needed(k: int) -> bool:
         return used is None or k in used
 
+    # what is stacked: results, then values inside that are kept
+    outputs: list[tuple[int, Any]] = list(enumerate(loop.graph.outputs))[loop.carries :]
+    first = len(loop.graph.outputs)
+    stacked_carries = {x: k for k, x in reversed(outputs) if x in loop.state and needed(k)}
+    for k, (kept, index) in enumerate(loop.kept):
+        if index is None and kept in loop.state and needed(first + k):
+            stacked_carries.setdefault(kept, first + k)
     stacks: dict[Any, View] = {}  # of the values of a node in all steps
     after: list[View] = []
     starts: list[Any] = []
     for k, (leaf, x) in enumerate(zip(loop.state, carries, strict=True)):
         shape, dtype = leaf.type
         size = size_of(shape)
-        place = loop.places.get((leaf, None))
-        if place is not None and needed(first_kept + place):
-            own = first_kept + place
+        own = stacked_carries.get(leaf)
+        if own is not None:
             buffer = Buffer(dtype, (length + 1) * size)
             before = Affine(((step, size),), size if reverse else 0)
             next_ = Affine(((step, size),), 0 if reverse else size)
             start, end = (length * size, 0) if reverse else (0, length * size)
             whole = (size, *contiguous(shape))
-            block.item(node, own, View(buffer, Affine((), before.offset), whole))
+            stacks[leaf] = View(buffer, Affine((), before.offset), whole)
+            block.item(node, own, stacks[leaf])
             stacks.setdefault(loop.graph.outputs[k], View(buffer, Affine((), next_.offset), whole))
         else:
             buffer = Buffer(dtype, 2 * size)
@@ -64,16 +69,14 @@ def outline(block: Any, node: Node) -> Repeat:
         body.views[leaf] = View(buffer, before, strides)
         after.append(View(buffer, next_, strides))
         starts.append(block.copy(x, View(buffer, Affine((), start), strides), node))
-        if place is None or not needed(first_kept + place):
+        if own is None:
             block.passing.add(starts[-1])
         block.item(node, k, View(buffer, Affine((), end), strides))
     block.operands[node] = [*captured, *starts, *xs]
     body.add(loop.graph.nodes)
     for new, view in zip(loop.graph.outputs, after, strict=False):
-        body.copy(new, view)
-    outputs: list[tuple[int, Any]] = list(enumerate(loop.graph.outputs))[loop.carries :]
-    for place, (kept, index) in enumerate(loop.kept):
-        outputs.append((first_kept + place, _value(body, kept, index)))
+        body.sink(new, view)
+    outputs += [(first + k, _value(body, *pair)) for k, pair in enumerate(loop.kept)]
     for k, value in outputs:
         if not needed(k) or (node, k) in block.items:
             continue
@@ -84,7 +87,7 @@ def outline(block: Any, node: Node) -> Repeat:
             size = size_of(shape)
             buffer = Buffer(dtype, length * size)
             known = View(buffer, ZERO, (size, *contiguous(shape)))
-            body.copy(
+            body.sink(
                 value, View(buffer, Affine(((step, size),) if size else ()), known.strides[1:])
             )
             if isinstance(value, Node):
