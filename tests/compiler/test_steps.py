@@ -176,3 +176,20 @@ def test_memory_is_shared(name):
     step(x, y)
     state = sum(p.nbytes for p in model.parameters())
     assert ratio(step.memory, state) <= 1.3
+
+
+def test_a_variable_is_read_before_it_is_overwritten():
+    """The new value and what the old one is used for, in one kernel and a reduction inside it."""
+    v = cr.tensor(np.float32(0.25))
+
+    @cr.compile
+    def step(x: Any, y: Any) -> Any:
+        v.assign(v * 0.5 + y.mean())
+        return cr.max(x + v * 2, axis=0)
+
+    x, y = np.ones(1, np.float32), np.array([0.5, 1.5], np.float32)
+    value = 0.25
+    for _ in range(4):  # from the second call on in place
+        value = value * 0.5 + 1
+        assert float(step(x, y)) == pytest.approx(1 + 2 * value)
+    assert v.item() == pytest.approx(value)

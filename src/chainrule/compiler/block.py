@@ -261,6 +261,13 @@ class Block:
 
     # -- stores ---------------------------------------------------------------------------------
 
+    def store_all(self, stores: Sequence[Store]) -> None:
+        """Compute everything, then write: a variable may be overwritten where it is read."""
+        for s in stores:
+            self.value(s.x)
+        for s in stores:
+            self.store(s)
+
     def store(self, s: Store) -> None:
         f = self.f
         dtype = s.buffer.dtype

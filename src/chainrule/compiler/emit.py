@@ -112,8 +112,7 @@ def emit_loops(
 
     def body(indices: dict[Symbol, Index], active: int) -> None:
         block = Block(f, machine, pointers, indices, along, lanes, active)
-        for s in stores:
-            block.store(s)
+        block.store_all(stores)
 
     def nest(k: int, indices: dict[Symbol, Index], bounds: tuple[Index, Index] | None) -> None:
         if k == len(loops):

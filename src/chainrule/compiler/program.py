@@ -110,8 +110,7 @@ class Program:
             block.others = {
                 key: (p, s) for key, p, s in zip(others, pointers, strides, strict=True)
             }
-            for s in kernel.stores:
-                block.store(s)
+            block.store_all(kernel.stores)
 
         made = contraction.emit(
             self.module, piece.name, problem, self.machine, epilogue, self.threads,
