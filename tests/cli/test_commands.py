@@ -84,12 +84,12 @@ def test_every_option_reaches_the_run(here, capsys):
         "--optimizer", "momentum", "--rate", "0.003", "--penalty", "0.001", "--batch", "50",
         "--epochs", "2", "--patience", "4", "--seed", "6", "--quiet", "--model", "mlp",
         "--schedule", "warmup", "--accumulate", "2", "--clip", "0.5", "--average", "0.9",
-        "--augment", "shift",
+        "--augment", "shift", "--eager",
     )  # fmt: skip
     training = load_run("runs/digits-mlp-seed-6").training
     assert training == {
         "model": "mlp", "hidden": [9, 7], "channels": None, "layers": None, "embedding": None,
-        "dropout": None,
+        "dropout": None, "compiled": False,
         "activation": "tanh", "loss": "hinge", "optimizer": "momentum", "rate": 0.003,
         "schedule": "warmup", "penalty": 0.001, "batch": 50, "accumulate": 2, "epochs": 2,
         "patience": 4, "clip": 0.5, "average": 0.9, "augment": ["shift"], "seed": 6,

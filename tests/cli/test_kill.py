@@ -15,7 +15,8 @@ import chainrule as cr
 from chainrule.train import load_run
 
 PROGRAM = """
-from chainrule.train import loop
+from chainrule.train import compiling, loop
+compiling.CALLS = 0  # also of few steps
 loop.CHECKPOINT_SECONDS = 0.0  # after each step, so that there is much to be killed in
 from chainrule.cli import main
 main()
@@ -85,10 +86,11 @@ def killed_and_resumed(folder, options, moments):
     return kills, said
 
 
-def test_killed_and_resumed_is_unbroken(tmp_path):
-    finish(start(*TINY, "--out", tmp_path / "whole"))
+@pytest.mark.parametrize("mode", ["--compiled", "--eager"])
+def test_killed_and_resumed_is_unbroken(tmp_path, mode):
+    finish(start(*TINY, mode, "--out", tmp_path / "whole"))
     moments = random.Random(1).sample(range(1, 10), 4)
-    kills, said = killed_and_resumed(tmp_path / "run", TINY, moments)
+    kills, said = killed_and_resumed(tmp_path / "run", [*TINY, mode], moments)
     assert kills >= 3 and "test accuracy: " in said
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
     assert "is finished: there is nothing" in finish(start("--resume", tmp_path / "run"))

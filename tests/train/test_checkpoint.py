@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import chainrule as cr
 from chainrule.data import arrays, augment
 from chainrule.errors import DataError, GradientError, RunError
-from chainrule.train import Checkpoint, fit, load_checkpoint, loop, mlp
+from chainrule.train import Checkpoint, compiling, fit, load_checkpoint, loop, mlp
 from chainrule.train.checkpoint import State
 
 
@@ -81,22 +81,31 @@ def often(monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
 
 
-@settings(max_examples=25, deadline=None)
-@given(options=OPTIONS, data=st.data())
-def test_a_resumed_training_is_the_unbroken_one(tmp_path_factory, options, data):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-        whole, rows, kept = train(**options)
-        path, checkpoint, left = tmp_path_factory.getbasetemp() / "checkpoint", None, len(kept)
-        for _ in range(2):  # killed twice on the way
-            last = data.draw(st.integers(1, left))
-            *_, kept = train(last, checkpoint, **options)
-            kept[-1].save(path)
-            checkpoint = load_checkpoint(path)
-            left -= last - 1
-        again, rows_again, _ = train(None, checkpoint, **options)
+def check_resumed(path, options, data):
+    """Train unbroken, and killed twice on the way: the same bits."""
+    whole, rows, kept = train(**options)
+    checkpoint, left = None, len(kept)
+    for _ in range(2):
+        last = data.draw(st.integers(1, left))
+        *_, kept = train(last, checkpoint, **options)
+        kept[-1].save(path)
+        checkpoint = load_checkpoint(path)
+        left -= last - 1
+    again, rows_again, _ = train(None, checkpoint, **options)
     assert again == whole
     assert list(map(repr, rows_again)) == list(map(repr, rows))  # NaN is equal to NaN as text
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "eager"])
+def test_a_resumed_training_is_the_unbroken_one(tmp_path, monkeypatch, compiled):
+    monkeypatch.setattr(compiling, "CALLS", 0)
+
+    @settings(max_examples=6 if compiled else 25, deadline=None, database=None)
+    @given(options=OPTIONS, data=st.data())
+    def check(options, data):
+        check_resumed(tmp_path / "checkpoint", options | {"compiled": compiled}, data)
+
+    check()
 
 
 def test_every_state_variable_is_in_the_checkpoint():
@@ -181,6 +190,7 @@ UNLIKE = [
     ({"epochs": 4}, "of a training with epochs 3, this one has 4"),
     ({"batch": 9}, "with batch 8, this one has 9"),
     ({"seed": 1}, "with seed 0, this one has 1"),
+    ({"compiled": False}, "with compiled True, this one has False"),
     ({"clip": 1.0}, "with clip None, this one has 1.0"),
     ({"train": clouds(51)}, "with examples 50, this one has 51"),
     ({"train": clouds(50, 3)}, "with data '[0-9a-f]{64}', this one has"),

@@ -150,6 +150,14 @@ def train(
         int | None,
         _option("Decides split, weights and order; same seed, same run (0).", STEPS),
     ] = None,
+    compiled: Annotated[
+        bool | None,
+        _option(
+            "Compile the steps where that saves time (it is the default), or never.",
+            STEPS,
+            flag="--compiled/--eager",
+        ),
+    ] = None,
     config: Annotated[Path | None, _option(CONFIG, RUN, metavar="FILE.toml")] = None,
     resume: Annotated[Path | None, _option(RESUME, RUN, metavar="RUN")] = None,
     out: Annotated[str | None, _option(OUT, RUN)] = None,
@@ -175,7 +183,7 @@ OF_DATA = ("files", "target", "task", "ignore", "level", "length", "size", "gray
 OF_TRAINING = (
     "model", "hidden", "channels", "layers", "embedding", "dropout", "activation", "loss",
     "optimizer", "rate", "schedule", "penalty", "batch", "accumulate", "epochs", "patience",
-    "clip", "average", "augment", "seed",
+    "clip", "average", "augment", "seed", "compiled",
 )  # fmt: skip
 NAMES = ("data", *OF_DATA, *OF_TRAINING, *OF_RUN)
 

@@ -2,6 +2,7 @@
 
 loop        `fit`: epochs with progress, validation, early stopping and checkpoints
 training    a training under way: a step, an epoch, how it is kept and taken up again
+compiling   which batches are worth compiling for, and what runs them so or in eager
 checkpoint  all of it in one file that verifies itself (sealed)
 interrupt   Ctrl-C and SIGTERM wait for the step under way
 measure     the loss and the score of a model on data

@@ -64,6 +64,7 @@ def fit(
     average: float | None = None,
     augment: Callable[[Any, np.random.Generator], Any] | None = None,
     ahead: int = 0,
+    compiled: bool = True,
     metrics: str | os.PathLike[str] | None = None,
     checkpoint: AnyPath | Keep | None = None,
     resume: Checkpoint | None = None,
@@ -80,6 +81,11 @@ def fit(
     and kept are w̄ ← β·w̄ + (1 - β)·w. `augment(inputs, rng)` changes the inputs of each batch,
     and `ahead` batches are made in a thread beforehand. `metrics` names a CSV file, written after
     every epoch; `after_epoch(row, better)` is called then, too.
+
+    A training of many steps is compiled (see `compile`; what Python does in the model, the loss and
+    the optimizer then happens once), a short one, where that saves no time, is not. What cannot be
+    compiled runs in eager, with a warning; with `compiled=False` all does. Both give the same
+    numbers within rounding.
 
     With validation data the model ends with the weights of the best epoch (lowest validation
     loss), and after `patience` epochs without a better one training stops. Ctrl-C (or SIGTERM)
@@ -107,7 +113,7 @@ def fit(
     """
     data = as_dataset(train, "train")
     held_out = None if validation is None else as_dataset(validation, "validation")
-    settings = Settings(epochs, batch, penalty, seed, patience, accumulate, clip, average)
+    settings = Settings(epochs, batch, penalty, seed, patience, accumulate, clip, average, compiled)
     if patience is not None and held_out is None:
         raise DataError(
             f"patience={patience} needs validation data: fit(model, train, validation, …)"

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from ..core.context import no_grad
+from ..core.context import CONTEXT, no_grad
 from ..data import Dataset, arrays, batches
 from ..errors import DataError
 from ..ops.tensor import Tensor
+from .compiling import Compiling, worthwhile
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -54,33 +55,61 @@ def like_targets(outputs: Tensor, targets: Any) -> Tensor:
     return outputs
 
 
-def score_sum(outputs: Tensor, targets: Any, data: Dataset) -> float:
-    """What is summed over batches for the score: right answers, or squared errors."""
-    values = np.asarray(outputs.detach())
+def score_sum(outputs: Tensor, targets: Any, data: Dataset) -> Any:
+    """What is summed over batches for the score: right answers, or squared errors. Also traced."""
+    values: Any = outputs.detach()
+    if CONTEXT.get().trace is None:
+        values = np.asarray(values)
     if data.task == "regression":
-        return float(((values.reshape(targets.shape) - targets) ** 2).sum())
-    right: np.ndarray[Any, Any] = np.equal(values.argmax(-1), targets)
-    return float(right.sum()) / (right.size / len(right))  # of a text, the share of each window
+        return ((values.reshape(targets.shape) - targets) ** 2).sum()
+    return (values.argmax(-1) == targets).sum()
 
 
 def score_of(total: float, count: int, data: Dataset) -> float:
-    """Accuracy, or R² = 1 - Σ errors² / Σ deviations²."""
+    """Accuracy (of a text, of its characters), or R² = 1 - Σ errors² / Σ deviations²."""
     if data.task != "regression":
-        return total / count
+        return total / (count * (data.targets.size // len(data)))
     spread = float(((data.targets - data.targets.mean(0)) ** 2).sum())
     return 1 - total / spread if spread else math.nan
 
 
-def evaluate(
-    model: Any, data: Dataset | tuple[Any, Any], loss: Loss | None = None, *, batch: int = 256
-) -> tuple[float, float]:
-    """The mean loss and the score (accuracy, or R²) of a model on data; nothing is recorded."""
-    data = as_dataset(data, "data")
-    loss = loss or default_loss(data)
-    total = right = 0.0
-    with no_grad(), np.errstate(over="ignore", invalid="ignore"):
-        for x, y in batches(data, batch, seed=0, shuffle=False):
+class Evaluation:
+    """The mean loss and the score of a model on data, each time it is called.
+
+    Batches are compiled for if `passes` calls make that worth it.
+    """
+
+    def __init__(
+        self, model: Any, data: Dataset, loss: Loss, *, batch: int = 256, passes: int = 1,
+        compiled: bool = True,
+    ) -> None:  # fmt: skip
+        self.data, self.batch = data, batch
+
+        def measure(x: Any, y: Any) -> tuple[Tensor, Any]:
             outputs = model(x)
-            total += float(loss(like_targets(outputs, y), y)) * len(x)
-            right += score_sum(outputs, y, data)
-    return total / len(data), score_of(right, len(data), data)
+            return loss(like_targets(outputs, y), y), score_sum(outputs, y, data)
+
+        sizes = worthwhile(model, len(data), batch, passes) if compiled else frozenset[int]()
+        self._measure = Compiling(measure, sizes)
+
+    def __call__(self) -> tuple[float, float]:
+        """(loss, score); nothing is recorded."""
+        total = score = 0.0
+        with no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            for x, y in batches(self.data, self.batch, seed=0, shuffle=False):
+                value, part = self._measure(x, y)
+                total += float(value) * len(x)
+                score += float(part)
+        return total / len(self.data), score_of(score, len(self.data), self.data)
+
+
+def evaluate(
+    model: Any, data: Dataset | tuple[Any, Any], loss: Loss | None = None, *, batch: int = 256,
+    compiled: bool = True,
+) -> tuple[float, float]:  # fmt: skip
+    """The mean loss and the score (accuracy, or R²) of a model on data; nothing is recorded.
+
+    Much data is measured by compiled code; `compiled=False` never does.
+    """
+    data = as_dataset(data, "data")
+    return Evaluation(model, data, loss or default_loss(data), batch=batch, compiled=compiled)()

@@ -69,6 +69,7 @@ class Options:
     average: float | None = None
     augment: tuple[str, ...] = ()
     seed: int = 0
+    compiled: bool = True
 
     def for_data(self, data: Dataset) -> Options:
         """The options with all that was left open chosen for the data; what does not fit refused.

@@ -242,7 +242,7 @@ class _Job:
                 clip=options.clip, average=options.average,
                 augment=make_augment(options.augment, parts.train),
                 ahead=AHEAD if parts.train.inputs.dtype == np.uint8 else 0,
-                progress=progress, after_epoch=log, resume=checkpoint,
+                compiled=options.compiled, progress=progress, after_epoch=log, resume=checkpoint,
                 checkpoint=None if self.folder is None else self._keeper(fresh),
                 metrics=None if self.folder is None else self.folder / METRICS,
             )  # fmt: skip
@@ -258,7 +258,7 @@ class _Job:
             if isinstance(parts.test, TextPart):
                 test = nats(run.model, parts.test.tokens)
             else:
-                test = evaluate(run.model, parts.test, loss)
+                test = evaluate(run.model, parts.test, loss, compiled=options.compiled)
             result = {
                 "state": "finished", **_about(history), "test_loss": test[0],
                 "test_score": test[1], "test_examples": len(parts.test),

@@ -8,21 +8,25 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from .. import nn, optim
+from ..core.context import CONTEXT
 from ..data import Dataset, batches
 from ..errors import ChainruleError, DataError, GradientError, RunError
 from ..explain.nonfinite import first_nonfinite
 from ..ops.tensor import Tensor
 from .checkpoint import Checkpoint, State
-from .measure import Loss, evaluate, like_targets, score_of, score_sum, takes_training
+from .compiling import Compiling, worthwhile
+from .measure import Evaluation, Loss, like_targets, score_of, score_sum, takes_training
 from .metrics import Epoch
 from .sealed import Arrays
 
 ALL_DONE = "all epochs done"
+POINT_SECONDS = 5.0
+"""An error in a compiled step is explained after no longer than about that."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Settings:
     accumulate: int = 1
     clip: float | None = None
     average: float | None = None
+    compiled: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 0), ("batch", 1), ("accumulate", 1)):
@@ -69,6 +74,18 @@ class Training:
         if settings.average is not None:
             self.average = optim.Average(model, settings.average)
         self._mode = {"training": True} if takes_training(model) else {}
+        self._moved = list(getattr(optimizer, "parameters", ()))
+        sizes: frozenset[int] = frozenset()
+        if settings.compiled and isinstance(optimizer, optim.Optimizer):
+            sizes = worthwhile(model, len(train), settings.batch, settings.epochs)
+        self._part = Compiling(self._make_part(), sizes)
+        self._point: tuple[Arrays, State] | None = None
+        """What was remembered a moment ago: where a compiled step that fails is found again."""
+        self._evaluation: Evaluation | None = None
+        if validation is not None:
+            self._evaluation = Evaluation(
+                model, validation, loss, passes=settings.epochs, compiled=settings.compiled
+            )
         self.rate = float(np.asarray(optimizer.lr))
         self.state = State(stopped="" if settings.epochs else ALL_DONE)
         self.best: Arrays | None = None
@@ -76,7 +93,7 @@ class Training:
         """In an epoch."""
         self.updates = settings.epochs * -(-self.batches // settings.accumulate)
         """In the whole training."""
-        self._clock = time.perf_counter()
+        self._clock = self._noted = time.perf_counter()
 
     # -- a step -------------------------------------------------------------------------------
 
@@ -89,12 +106,42 @@ class Training:
             ahead=self.ahead, augment=self.augment,
         )  # fmt: skip
         pairs = iter(pairs)
+        self._point = None
         while self.state.batches < self.batches:
+            self._keep_point()
             first = self.state.batches
             last = min(first + group, self.batches)
             count = min(last * size, len(self.train)) - first * size
             self._update(pairs, last - first, count)
             yield count
+
+    def _make_part(self) -> Callable[..., Any]:
+        """What is done with a batch (x, y): forward, loss, backward and, with the `last`, update.
+
+        Its objective is multiplied by `share`, if there is one. Returned are objective, loss,
+        score, and gradients: compiled code leaves none behind.
+        """
+        model, loss, settings, mode = self.model, self.loss, self.settings, self._mode
+
+        def part(x: Any, y: Any, share: float | None, last: bool) -> Any:
+            outputs = model(x, **mode)
+            value = objective = loss(like_targets(outputs, y), y)
+            if settings.penalty:
+                objective = value + settings.penalty * nn.l2_penalty(model)
+            if CONTEXT.get().trace is None and not math.isfinite(float(objective)):
+                self._not_finite(objective)
+            (objective if share is None else objective * share).backward()
+            score = score_sum(outputs, y, self.train)
+            if not last:
+                return objective, value, score, [p.grad for p in self._moved]
+            if settings.clip is not None:
+                optim.clip_by_norm(model, settings.clip)
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update()
+            return objective, value, score, []
+
+        return part
 
     def _update(self, pairs: Iterator[Any], parts: int, count: int) -> None:
         """One update from the mean gradient of `count` examples that come in so many parts."""
@@ -105,33 +152,54 @@ class Training:
             optimizer.lr = self.rate * self.schedule(state.updates / self.updates)
         optimizer.zero_grad()
         with np.errstate(over="ignore", invalid="ignore"):  # it shows in the loss
-            for _ in range(parts):
+            for k in range(parts):
                 x, y = next(pairs)
-                outputs = self.model(x, **self._mode)
-                value = self.loss(like_targets(outputs, y), y)
-                objective = value
-                if self.settings.penalty:
-                    objective = value + self.settings.penalty * nn.l2_penalty(self.model)
+                share = None if len(x) == count else len(x) / count
+                objective, value, score, gradients = self._part(x, y, share, k == parts - 1)
                 if not math.isfinite(float(objective)):
-                    self._not_finite(objective)
-                (objective if len(x) == count else objective * (len(x) / count)).backward()
+                    self._repeat(float(objective))
+                for p, gradient in zip(self._moved, gradients, strict=False):
+                    p.grad = gradient
                 state.loss += float(value) * len(x)
-                state.score += score_sum(outputs, y, self.train)
+                state.score += float(score)
                 state.seen += len(x)
-            if self.settings.clip is not None:
-                optim.clip_by_norm(self.model, self.settings.clip)
-            optimizer.step()
-        if self.average is not None:
-            self.average.update()
         state.batches += parts
         state.updates += 1
 
-    def _not_finite(self, objective: Tensor) -> None:
-        found = first_nonfinite(objective)
+    # -- a loss that is not finite ------------------------------------------------------------
+
+    def _keep_point(self) -> None:
+        """Note where compiled steps stand, at the start of an epoch and every few seconds."""
+        late = time.perf_counter() - self._noted > POINT_SECONDS
+        if self._part.sizes and (self._point is None or late):
+            self._point = self._remembered()
+            self._noted = time.perf_counter()
+
+    def _repeat(self, value: float) -> NoReturn:
+        """Raise the error of a compiled update that has changed all variables already.
+
+        The updates since the last point are done again, to the same bits, and then the one that
+        failed in eager, which finds the gate.
+        """
+        assert self._point is not None
+        place, failed = self._place(value), self.state.updates
+        self._load(*self._point)
+        again = self.steps()
+        while self.state.updates < failed:
+            next(again)
+        self._part.sizes = frozenset()
+        next(again)
+        raise GradientError(f"{place} in compiled code, not in eager; {self._advice()}")
+
+    def _place(self, value: float) -> str:
         step = self.state.updates + 1
-        place = f"the loss became {float(objective)} in epoch {self.state.epoch}, step {step}"
+        return f"the loss became {value} in epoch {self.state.epoch}, step {step}"
+
+    def _not_finite(self, objective: Tensor) -> NoReturn:
+        """Raise the error that names the gate, or the parameter, that an eager loss comes from."""
+        found, place = first_nonfinite(objective), self._place(float(objective))
         if found is not None and found.gate == "parameter":
-            where = f"parameter {found.name} became non-finite after step {step - 1}"
+            where = f"parameter {found.name} became non-finite after step {self.state.updates}"
             raise GradientError(f"{place}: {where}; {self._advice()}")
         raise GradientError(f"{place}; the first such value: {found}; {self._advice()}")
 
@@ -177,9 +245,9 @@ class Training:
 
     def _measure(self) -> tuple[tuple[float, float], Arrays | None]:
         """Loss and score on the validation data, and the weights they are of."""
-        if self.validation is None:
+        if self._evaluation is None:
             return (math.nan, math.nan), None
-        return evaluate(self.model, self.validation, self.loss), self.model.state()
+        return self._evaluation(), self.model.state()
 
     def finish(self) -> None:
         """Leave the best weights in the model (the last where there is no validation data)."""
@@ -214,20 +282,34 @@ class Training:
             "rate": self.rate, "examples": len(self.train), "data": self.train.fingerprint(),
         }  # fmt: skip
 
+    def _remembered(self) -> tuple[Arrays, State]:
+        """All arrays, by part and name, and the state: copied."""
+        found = {name: part.state() for name, part in self._parts().items()}
+        if self.best is not None:
+            found["best"] = self.best
+        arrays = {f"{p}.{name}": v for p, own in found.items() for name, v in own.items()}
+        return arrays, replace(self.state, rows=list(self.state.rows))
+
+    def _load(self, arrays: Arrays, state: State) -> None:
+        """Go back to what `_remembered` gave, or a checkpoint holds."""
+        checkpoint = Checkpoint(arrays, {}, state)
+        for name, part in self._parts().items():
+            part.load_state(checkpoint.part(name))
+        self.best = checkpoint.part("best") or None
+        self.state = replace(state, rows=list(state.rows))
+        self._clock = time.perf_counter()
+
     def checkpoint(self) -> Checkpoint:
         """All of it, copied. GradientError if a parameter is no longer finite."""
         self._tick()
-        parts = {name: part.state() for name, part in self._parts().items()}
-        for name, value in parts["model"].items():
+        arrays, state = self._remembered()
+        for name, value in Checkpoint(arrays, {}, state).part("model").items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise GradientError(
                     f"parameter {name} became non-finite after step {self.state.updates}; "
                     f"{self._advice()}"
                 )
-        if self.best is not None:
-            parts["best"] = self.best
-        arrays = {f"{p}.{name}": v for p, found in parts.items() for name, v in found.items()}
-        return Checkpoint(arrays, self._kept, replace(self.state, rows=list(self.state.rows)))
+        return Checkpoint(arrays, self._kept, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was made. RunError, and nothing changed, if it does not fit."""
@@ -243,18 +325,12 @@ class Training:
                 f"the checkpoint is damaged: {checkpoint.state.batches} batches of an epoch that "
                 f"has {self.batches}"
             )
-        parts = self._parts()
-        before = {name: part.state() for name, part in parts.items()}
+        before = self._remembered()
         try:
-            for name, part in parts.items():
-                part.load_state(checkpoint.part(name))
+            self._load(checkpoint.arrays, checkpoint.state)
         except ChainruleError as error:
-            for name, part in parts.items():
-                part.load_state(before[name])
+            self._load(*before)
             raise RunError(f"the checkpoint does not fit this training: {error}") from error
-        self.best = checkpoint.part("best") or None
-        self.state = replace(checkpoint.state, rows=list(checkpoint.state.rows))
-        self._clock = time.perf_counter()
 
 
 def _check_optimizer(model: Any, optimizer: Any) -> None:
