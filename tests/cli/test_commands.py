@@ -93,7 +93,6 @@ def test_every_option_reaches_the_run(here, capsys):
         "activation": "tanh", "loss": "hinge", "optimizer": "momentum", "rate": 0.003,
         "schedule": "warmup", "penalty": 0.001, "batch": 50, "accumulate": 2, "epochs": 2,
         "patience": 4, "clip": 0.5, "average": 0.9, "augment": ["shift"], "seed": 6,
-        "compiled": False,
     }  # fmt: skip
 
 

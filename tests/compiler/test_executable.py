@@ -64,9 +64,27 @@ def test_integers(dtype, kind):
         y = np.array([3, 1, 2, 0, 5, 7, 2, 1, 4, info.max] * 2 + [info.min, 6], dtype)
 
     def function(x: Any, y: Any) -> Any:
-        results = [x == y, x < y, x >= y, cr.maximum(x, y), cr.minimum(x, y), x & y, x | y, x ^ y,
-                   ~x, cr.sum(x), cr.max(x), cr.min(x), cr.argmax(x), cr.where(x > y, x, y),
-                   x.astype("f4"), x.astype("f8"), x.astype("i4"), x.astype("u1"), x.astype("?")]
+        results = [
+            x == y,
+            x < y,
+            x >= y,
+            cr.maximum(x, y),
+            cr.minimum(x, y),
+            x & y,
+            x | y,
+            x ^ y,
+            ~x,
+            cr.sum(x),
+            cr.max(x),
+            cr.min(x),
+            cr.argmax(x),
+            cr.where(x > y, x, y),
+            x.astype("f4"),
+            x.astype("f8"),
+            x.astype("i4"),
+            x.astype("u1"),
+            x.astype("?"),
+        ]
         if dtype != "?":
             results += [x + y, x - y, x * y, x // y, x % y, -x, abs(x), cr.sign(x), x << (y & 7),
                         x >> (y & 7), x << y, x >> y]  # fmt: skip

@@ -15,8 +15,8 @@ from tests.compiler.comparing import KINDS, check, machine
 SIZES = (1, 2, 3, 4, 17, 40)
 
 UNARY: list[Any] = [
-    lambda x: cr.exp(-cr.abs(x)), cr.tanh, cr.sigmoid, cr.relu, cr.sin, cr.abs, cr.sign, cr.floor, lambda x: -x,
-    lambda x: x * 2, lambda x: 1 - x, lambda x: cr.log(x * x + 1), lambda x: cr.sqrt(cr.abs(x)),
+    lambda x: cr.exp(-cr.abs(x)), cr.tanh, cr.sigmoid, cr.relu, cr.sin, cr.abs, cr.sign, cr.floor,
+    lambda x: -x, lambda x: x * 2, lambda x: 1 - x, lambda x: cr.log(x * x + 1), lambda x: cr.sqrt(cr.abs(x)),
     lambda x: x.astype("i4").astype(x.dtype), cr.stop_gradient,
 ]  # fmt: skip
 BINARY: list[Any] = [
@@ -39,7 +39,7 @@ def programs(draw: Any) -> Any:
     return steps, shapes, draw(st.sampled_from(("f4", "f8"))), draw(st.booleans())
 
 
-def step(kind: str, a: int, b: int, c: int, values: list[Any], state: Any) -> Any:  # noqa: C901
+def step(kind: str, a: int, b: int, c: int, values: list[Any], state: Any) -> Any:
     """One value more, or None where the step does not fit."""
     x = values[a % len(values)]
     if kind == "unary":
@@ -54,8 +54,9 @@ def step(kind: str, a: int, b: int, c: int, values: list[Any], state: Any) -> An
     if kind == "move" and x.ndim:
         moves = [
             lambda: cr.flip(x, axis=c % x.ndim), lambda: x[::2], lambda: x[..., ::-1],
-            lambda: cr.pad(x, 1 + c % 2), lambda: x[x.shape[0] // 2 :], lambda: cr.roll(x, 1, axis=0),
-            lambda: cr.permute_dims(x, tuple(range(x.ndim))[::-1]), lambda: cr.cumulative_sum(x, axis=0),
+            lambda: cr.pad(x, 1 + c % 2), lambda: x[x.shape[0] // 2 :],
+            lambda: cr.roll(x, 1, axis=0), lambda: cr.cumulative_sum(x, axis=0),
+            lambda: cr.permute_dims(x, tuple(range(x.ndim))[::-1]),
         ]  # fmt: skip
         return moves[b % len(moves)]()
     if kind == "matmul":

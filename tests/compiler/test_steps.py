@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 import sys
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ RNG = np.random.default_rng(0)
 
 def dense(sizes: tuple[int, ...], dtype: Any, activation: Any = nn.relu) -> Any:
     layers: list[Any] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b, dtype=dtype), activation]
     return nn.Sequential(*layers[:-1], seed=0)
 

@@ -87,9 +87,7 @@ def named(kind: str, threads: int | None = None) -> Machine:
         raise CompileError(f"a machine is one of {', '.join(KINDS)}, received {kind!r}")
     if (kind == "avx512" and not wide) or (kind == "avx2" and not middle):
         raise CompileError(f"this processor ({host_cpu()}) has no {kind}")
-    base = Machine(
-        kind, host_cpu(), _flags(found, ()), 64, 32, True, True, l1, l2, l3, threads
-    )
+    base = Machine(kind, host_cpu(), _flags(found, ()), 64, 32, True, True, l1, l2, l3, threads)
     if kind == "avx512":
         return base
     if kind == "avx2":
