@@ -16,7 +16,8 @@ SIZES = (1, 2, 3, 4, 17, 40)
 
 UNARY: list[Any] = [
     lambda x: cr.exp(-cr.abs(x)), cr.tanh, cr.sigmoid, cr.relu, cr.sin, cr.abs, cr.sign, cr.floor,
-    lambda x: -x, lambda x: x * 2, lambda x: 1 - x, lambda x: cr.log(x * x + 1), lambda x: cr.sqrt(cr.abs(x)),
+    lambda x: -x, lambda x: x * 2, lambda x: 1 - x, lambda x: cr.log(x * x + 1),
+    lambda x: cr.sqrt(cr.abs(x)),
     lambda x: x.astype("i4").astype(x.dtype), cr.stop_gradient,
 ]  # fmt: skip
 BINARY: list[Any] = [
