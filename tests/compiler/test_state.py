@@ -360,10 +360,11 @@ def test_steps_leave_nothing_behind():
     gc.collect()
     before = len(gc.get_objects())
     blocks = sys.getallocatedblocks()
-    for _ in range(200):
+    for _ in range(1000):
         compiled(X, Y)
     gc.collect()
-    assert len(gc.get_objects()) <= before + 10 and sys.getallocatedblocks() < blocks + 200
+    assert len(gc.get_objects()) <= before + 10
+    assert sys.getallocatedblocks() < blocks + 600  # others' caches come and go
 
 
 def test_calls_from_several_threads_come_one_after_another():

@@ -194,3 +194,26 @@ def test_a_variable_is_read_before_it_is_overwritten():
         value = value * 0.5 + 1
         assert float(step(x, y)) == pytest.approx(1 + 2 * value)
     assert v.item() == pytest.approx(value)
+
+
+def test_a_detached_variable_is_read_at_each_call():
+    v = cr.tensor(np.zeros(3, np.float32))
+    f = cr.compile(lambda: v.detach() + 0)
+    assert f().tolist() == [0, 0, 0]
+    v.assign(np.ones(3, np.float32))
+    assert f().tolist() == [1, 1, 1]
+
+
+def test_a_gradient_that_is_one_number_everywhere():
+    w, x = cr.Parameter(np.ones((4, 3), np.float32)), np.ones((8, 4), np.float32)
+
+    @cr.compile
+    def f(x: Any) -> Any:
+        w.zero_grad()
+        loss = ((x @ w) * 2.0).sum()
+        loss.backward()
+        return loss, w.grad
+
+    loss, gradient = f(x)
+    assert loss.item() == 192
+    assert gradient.tolist() == [[16.0] * 3] * 4

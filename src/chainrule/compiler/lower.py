@@ -217,7 +217,7 @@ class Lowering:
             kind = "table" if array.nbytes <= SMALL else "constant"
             step = array.dtype.itemsize
             if kind == "table" or any(s % step for s in array.strides):
-                array_ = np.ascontiguousarray(array)
+                array_ = np.asarray(array, order="C")
             else:
                 array_ = array
             buffer = Buffer(array.dtype, array.size, (kind, len(self.constants)))

@@ -181,8 +181,10 @@ class Tensor:
         """The same value as a constant: nothing flows back from here."""
         if self._node is None:
             return self
-        if self._value is None:
-            if CONTEXT.get().trace is None:
+        trace = CONTEXT.get().trace
+        # what a compiled function reads of a variable is its value at each call
+        if self._value is None or (trace is not None and trace.compiled and self.is_variable):
+            if trace is None:
                 raise leaked("detach()")
             from .dispatch import stop_gradient  # a traced Tensor keeps its node
 
