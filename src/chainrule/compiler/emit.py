@@ -66,7 +66,7 @@ def emit_loops(
         if isinstance(x, Reduce):
             own.update(s for s, _ in x.loops)
     sequential = sorted({s for a in found for s, _ in a.terms} - own)
-    buffers = sorted(kernel.reads() | kernel.writes(), key=id)
+    buffers = sorted(kernel.reads() | kernel.writes(), key=lambda b: b.serial)
     parameters = [
         ("ptr" if b in aliased else "ptr noalias", f"buffer{k}") for k, b in enumerate(buffers)
     ]

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..core.node import Node
 from ..core.primitive import LINK
-from ..core.types import size_of
 from ..ops.contraction import CONTRACT, parse
 from . import reading
 from .kernels import (
@@ -171,4 +170,4 @@ def _times() -> Node:
 TIMES = _times()
 """The gate of a product of integers."""
 
-__all__ = ["Expressions", "size_of"]
+__all__ = ["Expressions"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +68,8 @@ class Buffer:
     name: str = ""
     joined: bool = False
     """Whether several kernels write to it, each to a part of its own."""
+    serial: int = field(default_factory=count().__next__)
+    """The order in which buffers are made."""
     start: int = -1
     """Byte in the arena, once memory is planned."""
 
@@ -234,10 +237,12 @@ class Kernel:
     """Whether it runs on the first thread alone."""
 
     def reads(self) -> set[Buffer]:
-        raise NotImplementedError
+        """The buffers it reads."""
+        raise NotImplementedError(f"{type(self).__name__} must define reads()")
 
     def writes(self) -> set[Buffer]:
-        raise NotImplementedError
+        """The buffers it writes."""
+        raise NotImplementedError(f"{type(self).__name__} must define writes()")
 
     @property
     def flops(self) -> int:

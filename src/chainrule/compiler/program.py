@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from ..core.types import size_of
 from . import contraction
 from .block import Block
 from .emit import Emitted, emit_loops
@@ -31,6 +31,8 @@ from .machine import Machine
 from .runtime import emit_barrier
 
 ALIGN = 64
+BY_SERIAL = attrgetter("serial")
+"""An order of buffers that is the same each time: one graph, one program."""
 
 
 @dataclass(eq=False)
@@ -428,10 +430,9 @@ def plan_memory(pieces: Sequence[Piece], threads: int) -> dict[Buffer, tuple[int
 
 def touched(piece: Piece) -> Iterable[Buffer]:
     """Every buffer that a piece reads or writes."""
-    yield from piece.reads
-    yield from piece.writes
+    yield from sorted(piece.reads | piece.writes, key=BY_SERIAL)
     for p in piece.body:
         yield from touched(p)
 
 
-__all__ = ["Piece", "Program", "size_of"]
+__all__ = ["Piece", "Program"]

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.indexmap import IndexMap, Position
 from ..core.node import Node
 from ..core.primitive import ITEM, LINK, Elementwise, LinearGate
-from ..core.types import FLOATS, ArrayType, Shape, TupleType, size_of
+from ..core.types import FLOATS, ArrayType, Shape, size_of
 from ..ops.contraction import CONTRACT
 from ..ops.dispatch import BROADCAST, CAST, STOP_GRADIENT, SUM
 from ..ops.indexing import GATHER, SCATTER_ADD
@@ -37,7 +37,7 @@ from ..ops.shaping import (
     WINDOWS,
 )  # fmt: skip
 from .elementwise import emits
-from .kernels import ZERO, Affine, Const, Guard, Kernel, Load, Loops, Store, View, affine, at
+from .kernels import ZERO, Affine, Const, Guard, Kernel, Load, Loops, Store, View, at
 
 
 class Kind(Enum):
@@ -439,6 +439,3 @@ def _leaves(p: Position, sizes: Shape, n: int) -> bool:
     for s, stride in p.terms:
         ends[stride > 0] += stride * (sizes[s] - 1)
     return min(ends) < 0 or max(ends) >= n
-
-
-__all__ = ["Kind", "TupleType", "affine", "kind"]
