@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import chainrule as cr
@@ -123,6 +123,9 @@ MANY = settings(max_examples=2000, deadline=None, suppress_health_check=list(Hea
 @pytest.mark.parametrize("kind", KINDS)
 @FEW
 @given(programs())
+@example(  # a loop reads a join, which is returned as well
+    ([("unary", 2, 0, 0), ("join", 0, 0, 0), ("loop", 2, 0, 0)], [(40,)], "f4", False)
+)
 def test_random_programs(kind, program):
     agree(program, kind)
 

@@ -6,6 +6,7 @@ and the one of fewest cycles taken, where, with h rows by v vectors of L lanes i
 
 - a step of the summed loops costs max(h·v, h + v)/2 cycles (two multiply-adds and two loads a
   cycle), not under 4 cycles for all sums together (latency), and v/4 to bring B from L2;
+- rows that share a set of the first cache, and cannot be packed, cost 2 more each step;
 - a tile costs 20 cycles more, and up to 4 for each row that lies on another page; an output 1/L of
   a cycle, or a quarter and more where lanes do not stand side by side;
 - packing costs 0.1 of a cycle an entry where it copies runs, 0.3 where it transposes, 2 otherwise;
@@ -48,6 +49,8 @@ CHAINS = 8
 """Sums that must be under way at once to fill two units of latency four."""
 CROWD = 8
 """As many rows of a tile fill a set of the cache, with what else is there."""
+EVICTED = 2.0
+"""Cycles to fetch again what other rows of the same set have driven out."""
 LONG = 4096
 """Steps from which a sum is long."""
 PAGE = 4096
@@ -247,6 +250,8 @@ def _tile(start: Plan, rest: list[Loop], rows: Loop, problem: Contraction,
         lane.strides[0] not in (0, 1) or (lane.strides[1] not in (0, 1) and rows.strides[1] != 0)
     )
     far = sum(min(4.0, abs(s) * size / 256) for s in rows.strides)
+    crowded = rows.strides[0] and rows.strides[0] * size % PAGE == 0
+    crowded = crowded and not _packable(start.inner, [lane, whole, *others])
     best: tuple[float, int, int] | None = None
     for vectors in range(1, min(4, -(-lane.size // lanes)) + 1):
         width = vectors * lanes
@@ -262,6 +267,7 @@ def _tile(start: Plan, rest: list[Loop], rows: Loop, problem: Contraction,
                     (h if rows.strides[k] else 1) * (v if lane.strides[k] else 1) for k in (0, 1)
                 )
                 step = max(h * v / 2, loads / 2, 0.5 if h * v < 8 else 4) + v / 4
+                step += EVICTED * h if crowded and h > CROWD else 0
                 ends = h * v * 3 if start.across else 0
                 total += count * runs * (step * steps + 20 + ends + h * far) * (v > 0)
             if best is None or total < best[0]:
@@ -290,6 +296,11 @@ def _tile(start: Plan, rest: list[Loop], rows: Loop, problem: Contraction,
             made = replace(made, packed=(False, True))
             cost += _packing(made, 1)
     return cost, made
+
+
+def _packable(inner: Sequence[Loop], others: Sequence[Loop]) -> bool:
+    """Whether the rows' operand is a matrix of rows and one summed loop: that can be packed."""
+    return sum(x.strides[0] != 0 for x in inner) == 1 and not any(x.strides[0] for x in others)
 
 
 def _imbalance(batch: int, runs: int, panels: float, threads: int) -> tuple[float, float]:
@@ -341,9 +352,7 @@ def _blocked(made: Plan, problem: Contraction, machine: Machine, threads: int) -
     if made.across or not made.inner or problem.flops <= 2 * SMALL:
         return replace(made, panels_inside=inside)
     lies = [_lies_badly(made, k, size, machine) for k in (0, 1)]
-    alone = sum(x.strides[0] != 0 for x in made.inner) == 1 and made.whole.size == 1 and not (
-        made.lane.strides[0] or any(x.strides[0] for x in made.batch)
-    )  # fmt: skip
+    alone = _packable(made.inner, [made.lane, made.whole, *made.batch])
     packed = (
         made.panels >= 4 and alone and lies[0],
         made.packed[1] or (made.runs.parts >= 8 and made.lane.strides[1] == 1 and lies[1]),

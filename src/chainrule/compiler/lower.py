@@ -198,6 +198,7 @@ class Lowering:
         if not isinstance(x, Node):
             return self.constant(np.asarray(x))
         if x in self.views:
+            self.loose.discard(x)  # somebody knows where it lies
             return self.views[x]
         if reading.kind(x) is Kind.READ:
             view = reading.through(x, self.require(reading.source(x)))
