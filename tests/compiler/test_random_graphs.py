@@ -31,7 +31,7 @@ def programs(draw: Any) -> Any:
     """A list of steps; each makes a value from values before it, whatever their shapes are."""
     steps = draw(st.lists(st.tuples(
         st.sampled_from(("unary", "binary", "binary", "reduce", "move", "matmul", "shape", "join",
-                         "window", "gather", "softmax", "assign", "loop")),
+                         "window", "gather", "softmax", "assign", "loop", "cell")),
         st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6),
     ), min_size=2, max_size=14))  # fmt: skip
     shapes = draw(st.lists(
@@ -83,6 +83,19 @@ def step(kind: str, a: int, b: int, c: int, values: list[Any], state: Any) -> An
         return state * 2
     if kind == "loop" and x.ndim:
         return cr.scan(lambda s, row: (cr.tanh(s + row), s * row), cr.zeros_like(x[0]), x)[b % 2]
+    if kind == "cell" and x.ndim >= 2:
+        rows = x if x.ndim == 3 else cr.expand_dims(x, axis=1)
+        weight = cr.tanh(rows[0].T @ rows[0]) / rows.shape[-1]
+        weight = weight.T if c & 1 else weight
+
+        def cell(state: Any, row: Any) -> Any:
+            hidden, total = state
+            new = cr.tanh(hidden @ weight + row)
+            return (new, total + cr.sum(new * row)), cr.concat([new, hidden], axis=-1)
+
+        start = (cr.zeros_like(rows[0]), cr.sum(rows) * 0)
+        (hidden, total), stacked = cr.scan(cell, start, rows, reverse=bool(c & 2))
+        return (hidden, total, stacked, stacked[-1] * total)[b % 4]
     return None
 
 
@@ -101,7 +114,7 @@ def build(program: Any) -> tuple[Any, list[Any]]:
         return values[len(inputs) :][-3:] or values
 
     def back(*inputs: Any) -> Any:
-        return cr.grad(lambda *xs: sum(cr.tanh(v).sum() for v in function(*xs)),
+        return cr.grad(lambda *xs: sum((v / (1 + cr.abs(v))).sum() for v in function(*xs)),
                        wrt=tuple(range(len(inputs))))(*inputs)  # fmt: skip
 
     return (back if gradient else function), arrays

@@ -358,7 +358,10 @@ def _blocked(made: Plan, problem: Contraction, machine: Machine, threads: int) -
         made.packed[1] or (made.runs.parts >= 8 and made.lane.strides[1] == 1 and lies[1]),
     )
     outermost = made.inner[0].size
-    blocks = min(outermost, max(1, round(steps * made.width * size / (machine.l2 / 4))))
+    fit = steps * made.width * size / (machine.l2 / 4)
+    if not packed[0] and made.panels >= 4 and not inside:  # then all of A is read for each panel
+        fit = max(fit, _entries_of(made, 0) / entries(made.batch) * size / (machine.l2 / 2))
+    blocks = min(outermost, max(1, round(fit)))
     parts = 1
     sums = entries([made.lane, made.rows, made.whole, *made.batch])
     if (

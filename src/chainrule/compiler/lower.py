@@ -268,6 +268,10 @@ class Lowering:
                 self._use(x, uses, *reading.edge(node, x))
             return
         if kind is Kind.READ and reading.merges(node):
+            if node in self.views and not stored:  # seen in the memory of what is reshaped
+                for group in uses:
+                    self._read(reading.source(node), group)
+                return
             if stored or not self._split(node, uses):
                 self._alone(node, kind)
             return
@@ -289,9 +293,9 @@ class Lowering:
         if not node.type.shape and not aligned:  # numbers are computed together
             aligned = self._merge(node, self.scalars)[:1]
         home = self._merge(node, aligned)
-        if others or len(home) != 1 or len(aligned) > 1:
-            self.require(node)
         group = home[0] if home else Group(node.type.shape)
+        if others or any(g is not group for g in self.uses.get(node, {})):
+            self.require(node)
         if not group.space and group.anchor is None and group not in self.scalars:
             self.scalars.append(group)
         self._join_group(node, group, kind)
@@ -415,6 +419,22 @@ class Lowering:
         return [x for g in (group, *also) for m in g.members for x in self.inputs(m)
                 if isinstance(x, Node) and x not in inside]  # fmt: skip
 
+    def _apart(self, groups: set[Group]) -> list[Any]:
+        """The operands of groups that are made outside, also of what is written into them."""
+        found, stack = [], [x for g in groups for x in self._outside(g)]
+        while stack:
+            x = stack.pop()
+            if self.group_of.get(x) in groups:
+                continue
+            uses = self.uses.get(x, {})
+            inside = x not in self.group_of and x not in self.views
+            inside = inside and reading.kind(x) is Kind.MAP
+            if inside and all(uses[g].aligned for g in groups if g in uses):
+                stack += [y for y in self.inputs(x) if isinstance(y, Node)]
+            else:
+                found.append(x)
+        return found
+
     def _independent(self, node: Node, group: Group) -> bool:
         """Whether node may be computed in this group, and others read it from there."""
         if group in self.readers.get(node, ()):
@@ -441,8 +461,7 @@ class Lowering:
             common = first.splits.keys() & group.splits.keys()
             blocked = blocked or any(first.splits[a] != group.splits[a] for a in common)
             both = {first, group}
-            apart = [x for g in both for x in self._outside(g) if self.group_of.get(x) not in both]
-            if blocked or self._reaches(apart, both):
+            if blocked or self._reaches(self._apart(both), both):
                 left.append(group)
                 continue
             first = self._unite(first, group)

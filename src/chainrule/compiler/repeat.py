@@ -12,8 +12,12 @@ from typing import Any
 from ..core.node import Node
 from ..core.primitive import ITEM
 from ..core.types import size_of
+from ..ops.contraction import CONTRACT, parse
 from ..ops.loop import Loop
 from .kernels import ZERO, Affine, Buffer, Repeat, View, at, contiguous
+
+TURNED = 4
+"""Steps from which it pays to turn a captured array before the loop."""
 
 
 def outline(block: Any, node: Node) -> Repeat:
@@ -25,6 +29,8 @@ def outline(block: Any, node: Node) -> Repeat:
     captured, carries, xs = loop.split(block.inputs(node))
     body = type(block)(block.symbols, block.constants)
     body.constant_views = block.constant_views
+    captured = [_turned(block, loop, leaf, x)
+                for leaf, x in zip(loop.captured, captured, strict=True)]  # fmt: skip
     for leaf, x in zip(loop.captured, captured, strict=True):
         body.views[leaf] = block.require(x)
     for leaf, x in zip(loop.scanned, xs, strict=True):
@@ -97,6 +103,33 @@ def outline(block: Any, node: Node) -> Repeat:
     return Repeat(
         [node], step=step, parity=parity, length=length, reverse=reverse, body=kernels
     )  # fmt: skip
+
+
+def _turned(block: Any, loop: Loop, leaf: Node, x: Any) -> Any:
+    """A captured array, or a copy with the axes that its products sum over first, if they are last.
+
+    The others are then side by side, as lanes are read; without it each step would turn it again.
+    """
+    orders = set()
+    for node in loop.graph.nodes:
+        for place, operand in enumerate(node.inputs):
+            if operand is leaf:
+                if node.primitive is not CONTRACT or not isinstance(x, Node):
+                    return x
+                *both, out = parse(node.params["spec"])  # type: ignore[index]
+                kept = [c in out for c in both[place]]
+                orders.add(tuple(sorted(range(len(kept)), key=kept.__getitem__)))
+    if len(orders) != 1 or loop.length < TURNED:
+        return x
+    (order,) = orders
+    if order[-1] == len(order) - 1:
+        return x
+    shape, dtype = leaf.type
+    dense = contiguous(tuple(shape[axis] for axis in order))
+    strides = tuple(dense[order.index(axis)] for axis in range(len(shape)))
+    copied = block.copy(x, View(Buffer(dtype, size_of(shape)), ZERO, strides))
+    block.passing.add(copied)
+    return copied
 
 
 def _value(body: Any, node: Node, index: int | None) -> Any:
