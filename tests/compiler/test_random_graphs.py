@@ -83,7 +83,7 @@ def step(kind: str, a: int, b: int, c: int, values: list[Any], state: Any) -> An
         return state * 2
     if kind == "loop" and x.ndim:
         return cr.scan(lambda s, row: (cr.tanh(s + row), s * row), cr.zeros_like(x[0]), x)[b % 2]
-    if kind == "cell" and x.ndim >= 2:
+    if kind == "cell" and x.ndim in (2, 3):
         rows = x if x.ndim == 3 else cr.expand_dims(x, axis=1)
         weight = cr.tanh(rows[0].T @ rows[0]) / rows.shape[-1]
         weight = weight.T if c & 1 else weight
