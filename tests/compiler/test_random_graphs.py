@@ -136,9 +136,13 @@ MANY = settings(max_examples=2000, deadline=None, suppress_health_check=list(Hea
 @pytest.mark.parametrize("kind", KINDS)
 @FEW
 @given(programs())
-@example(  # a loop reads a join, which is returned as well
-    ([("unary", 2, 0, 0), ("join", 0, 0, 0), ("loop", 2, 0, 0)], [(40,)], "f4", False)
+# a loop reads a join, which is returned as well; a reshape that a loop reads and others use;
+# a product in a nest that runs through its entries the other way
+@example(([("unary", 2, 0, 0), ("join", 0, 0, 0), ("loop", 2, 0, 0)], [(40,)], "f4", False))
+@example(
+    ([("unary", 0, 0, 0), ("shape", 2, 0, 0), ("loop", 4, 0, 0)], [(), (), (2, 2)], "f4", True)
 )
+@example(([("move", 0, 0, 1), ("matmul", 1, 0, 0)], [(1, 2)], "f4", True))
 def test_random_programs(kind, program):
     agree(program, kind)
 

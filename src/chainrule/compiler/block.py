@@ -33,6 +33,8 @@ from .kernels import (
 from .machine import Machine
 
 UNROLL = 4
+FEW = 9
+"""Terms of a reduction that are written out."""
 Dtype = np.dtype[Any]
 
 
@@ -346,6 +348,8 @@ def reduce(block: Block, x: Reduce, lanes: int) -> Value:
     loops.sort(key=lambda pair: pair[0] == inner)
     best = x.op in ("argmax", "argmin")
     count = 1 if best or (inner is None and lanes * 4 > block.machine.vector_bytes) else UNROLL
+    if not best and inner is None and 0 < size_of(tuple(n for _, n in x.loops)) <= FEW:
+        return _unrolled(block, x, lanes)
     accumulators = _Accumulators(block.f, x, width, count)
     if not size_of(tuple(n for _, n in x.loops)):
         return accumulators.result(lanes)
@@ -399,6 +403,36 @@ def reduce(block: Block, x: Reduce, lanes: int) -> Value:
     return accumulators.result(lanes)
 
 
+def _unrolled(block: Block, x: Reduce, lanes: int) -> Value:
+    """A reduction of few terms, written out."""
+    values = []
+    for place in np.ndindex(*(n for _, n in x.loops)):
+        indices = {**block.indices, **{s: i for (s, _), i in zip(x.loops, place, strict=True)}}
+        alone = lanes == 1
+        inside = Block(
+            block.f, block.machine, block.pointers, indices, None if alone else block.along, lanes,
+            1 if alone else block.active, None if alone else block,
+        )  # fmt: skip
+        values.append(inside.value(x.x, lanes))
+    while len(values) > 1:
+        pairs = [values[k : k + 2] for k in range(0, len(values), 2)]
+        values = [join(block.f, x, *p) if len(p) > 1 else p[0] for p in pairs]
+    return values[0]
+
+
+def join(f: Function, x: Reduce, a: Value, b: Value) -> Value:
+    """Two partial results of a reduction as one."""
+    kind, op = x.x.dtype.kind, x.op
+    if op == "sum":
+        return f.op({"f": "fadd", "b": "or"}.get(kind, "add"), a, b)
+    name = "maximum" if op == "max" else "minimum"
+    if kind == "f":
+        return elementwise.FLOATING[name](f, a, b)
+    if kind == "b":
+        return f.op("or" if op == "max" else "and", a, b)
+    return elementwise.INTEGERS[name](f, kind == "i", a, b)
+
+
 class _Accumulators:
     """Partial results of a reduction, in slots; joined at the end."""
 
@@ -421,7 +455,7 @@ class _Accumulators:
             return
         if active < self.lanes and block.along == symbol:
             y = f.select(mask(active, self.lanes), y, self.identity)
-        f.set(slot, self._join(f.get(slot, self.type), y))
+        f.set(slot, join(f, self.x, f.get(slot, self.type), y))
 
     def _take_place(self, y: Value, block: Block, symbol: Symbol) -> None:
         f, kind = self.f, self.x.x.dtype.kind
@@ -438,32 +472,21 @@ class _Accumulators:
         here = f.splat(f.index(block.indices[symbol]), self.lanes)
         f.set(self.at, f.select(better, here, f.get(self.at, self.places)))
 
-    def _join(self, a: Value, b: Value) -> Value:
-        f, kind, op = self.f, self.x.x.dtype.kind, self.x.op
-        if op == "sum":
-            return f.op({"f": "fadd", "b": "or"}.get(kind, "add"), a, b)
-        if kind == "f":
-            return elementwise.FLOATING["maximum" if op == "max" else "minimum"](f, a, b)
-        if kind == "b":
-            return f.op("or" if op == "max" else "and", a, b)
-        return elementwise.INTEGERS["maximum" if op == "max" else "minimum"](f, kind == "i", a, b)
-
     def result(self, lanes: int) -> Value:
         f = self.f
         if self.x.op in ("argmax", "argmin"):
             return f.get(self.at, self.places)
         values = [f.get(s, self.type) for s in self.slots]
         while len(values) > 1:
-            values = [self._join(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
+            values = [join(f, self.x, a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
         y = values[0]
         while y.lanes > lanes:  # halves on top of each other
             half = y.lanes // 2
             if half == 1:
-                y = self._join(f.extract(y, 0), f.extract(y, 1))
+                y = join(f, self.x, f.extract(y, 0), f.extract(y, 1))
                 break
-            y = self._join(
-                f.shuffle(y, None, range(half)), f.shuffle(y, None, range(half, 2 * half))
-            )
+            halves = (f.shuffle(y, None, range(k, k + half)) for k in (0, half))
+            y = join(f, self.x, *halves)
         return y
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..core.types import size_of
-from .block import Block, affines, guarded, inner_symbol, merged
+from .block import FEW, Block, affines, guarded, inner_symbol, merged
 from .ir import Function, Index, Module, Value, const
 from .kernels import (
     Buffer,
@@ -39,6 +41,18 @@ def _score(symbol: Symbol, size: int, kernel: Loops, machine: Machine) -> float:
     lanes = machine.vector_bytes // 4
     used = size / (-(-size // lanes) * lanes)
     return total + 2 * used if total > 0 else total
+
+
+def _shared(
+    loops: list[tuple[Symbol, int]], along: Symbol, reductions: list[Reduce], kernel: Loops
+) -> list[tuple[Symbol, int]]:
+    """Short loops on which no reduction depends: written out inside, so that these serve all."""
+    found = affines(list(reductions))
+    if not reductions or any(x.tables for x in loads_of(kernel.stores)):
+        return []
+    free = [(s, n) for s, n in loops if s != along and not any(a.stride(s) for a in found)]
+    free = [pair for pair in free if pair[0] not in kernel.ordered]
+    return free if size_of(tuple(n for _, n in free)) <= FEW else []
 
 
 def _reads(x: Expression, symbol: Symbol) -> bool:
@@ -110,9 +124,21 @@ def emit_loops(
     if along is not None:
         loops = [p for p in loops if p[0] != along] + [p for p in loops if p[0] == along]
 
+    inner = [] if along is None else _shared(loops, along, reductions, kernel)
+    loops = [pair for pair in loops if pair not in inner]
+
     def body(indices: dict[Symbol, Index], active: int) -> None:
         block = Block(f, machine, pointers, indices, along, lanes, active)
-        block.store_all(stores)
+        if not inner:
+            block.store_all(stores)
+            return
+        for x in reductions:
+            block.value(x)
+        for place in np.ndindex(*(n for _, n in inner)):
+            here = {**indices, **{s: i for (s, _), i in zip(inner, place, strict=True)}}
+            Block(
+                f, machine, pointers, here, along, lanes, active, block
+            ).store_all(stores)  # fmt: skip
 
     def nest(k: int, indices: dict[Symbol, Index], bounds: tuple[Index, Index] | None) -> None:
         if k == len(loops):

@@ -25,11 +25,12 @@ from ..core.graph import Graph
 from ..core.node import Node
 from ..core.primitive import ITEM, LINK
 from ..core.types import Shape, size_of
+from ..ops.contraction import CONTRACT
 from ..ops.loop import SCAN
 from ..ops.shaping import CONCAT, UNSTACK
 from . import reading
 from .expressions import Expressions
-from .groups import Group, Use, has_parts, types_of
+from .groups import Group, Grouping, Use, has_parts, types_of
 from .kernels import (
     ZERO,
     Affine,
@@ -47,30 +48,25 @@ from .kernels import (
 from .reading import Kind
 from .repeat import outline
 
+FEW = 9
+"""Terms of a reduction that is computed again for each of its users, if they are light."""
 SMALL = 1024
 """Bytes up to which a constant array is part of the code."""
 
 
-class Lowering:
+class Lowering(Grouping):
     """Kernels of a block of nodes: a whole graph, or the body of a loop.
 
     `views` says where values lie: leaves at first, more as they are required.
     """
 
     def __init__(self, symbols: Any = None, constants: list[Any] | None = None) -> None:
+        super().__init__()
         self.symbols = symbols or count()
         self.constants: list[Any] = [] if constants is None else constants
-        self.views: dict[Node, View] = {}
         self.alias: dict[Node, Any] = {}
-        self.nodes: list[Node] = []
         self.stored: dict[Node, None] = {}
         """The nodes that a kernel of this block has to write to their view."""
-        self.uses: dict[Node, dict[Group, Use]] = {}
-        self.scalars: list[Group] = []
-        """Groups of numbers, in which others can be computed, too."""
-        self.readers: dict[Node, set[Group]] = {}
-        """The groups that read a value from memory."""
-        self.group_of: dict[Node, Group] = {}
         self.constant_views: dict[int, View] = {}
         self.kernels: list[Kernel] = []
         self.repeats: dict[Node, Repeat] = {}
@@ -80,6 +76,8 @@ class Lowering:
         """Concatenations in memory of their own."""
         self.passing: set[Node] = set()
         """Copies to memory that a loop overwrites: nothing else may rely on it."""
+        self.again: set[Node] = set()
+        """Light gates that are computed for each user, as what reduces them is."""
         self.slots: dict[tuple[str, int], Buffer] = {}
         """The buffers of what the program returns and assigns."""
         self.operands: dict[Node, list[Any]] = {}
@@ -256,22 +254,24 @@ class Lowering:
             return
         if not uses and not stored:
             return
+        if kind is Kind.READ and node in self.views and not stored:  # seen in another's memory
+            for group in uses:
+                self._read(reading.source(node), group)
+            return
         if node.primitive is LINK and self._adopt(node):
             return
         bare = kind is not Kind.PAD or all(g.anchor is None for g in uses)
         if kind is Kind.MAP and bare:  # what is small is computed once, not for every entry
             bare = all(size_of(g.space) < 16 * node.type.size for g in uses)
-        if not stored and bare and reading.is_lazy(node, kind, self.inputs(node)):
+        again = node in self.again or self._computed_again(node, kind, uses)
+        lazy = again or (bare and reading.is_lazy(node, kind, self.inputs(node)))
+        if not stored and lazy:
             for group in uses:
-                group.plain = group.plain and kind is not Kind.PAD
+                group.plain = group.plain and kind not in (Kind.PAD, Kind.REDUCE)
             for x in self.inputs(node):
                 self._use(x, uses, *reading.edge(node, x))
             return
         if kind is Kind.READ and reading.merges(node):
-            if node in self.views and not stored:  # seen in the memory of what is reshaped
-                for group in uses:
-                    self._read(reading.source(node), group)
-                return
             if stored or not self._split(node, uses):
                 self._alone(node, kind)
             return
@@ -285,7 +285,7 @@ class Lowering:
             and kind in (Kind.MAP, Kind.READ, Kind.PAD, Kind.GATHER, Kind.RANDOM)
             and not others[0].anchor
         ):  # fmt: skip
-            self._join_group(node, others[0], kind)
+            self._join_group(node, others[0], kind, aligned=False)
             return
         if kind not in (Kind.MAP, Kind.READ):  # an epilogue takes neither guards nor reductions
             others += [g for g in aligned if g.anchor is not None]
@@ -299,6 +299,33 @@ class Lowering:
         if not group.space and group.anchor is None and group not in self.scalars:
             self.scalars.append(group)
         self._join_group(node, group, kind)
+
+    def _computed_again(self, node: Node, kind: Kind, uses: dict[Group, Use]) -> bool:
+        """Whether a reduction is written into the one group that uses it, with what it reduces.
+
+        It is if it has few terms and all that is computed for them is light: the gradient of a
+        pooling then reads its input once, and nothing is stored for the number of equal entries.
+        """
+        if kind is not Kind.REDUCE or len(uses) != 1 or not node.type.size or node in self.stored:
+            return False
+        (group,) = uses
+        operand = self.inputs(node)[0]
+        terms = size_of(reading.shape_of(operand)) / node.type.size
+        if group.anchor or group.special or node.primitive is CONTRACT or terms > FEW:
+            return False
+        if size_of(group.space) > 2 * FEW * node.type.size:
+            return False
+        light: list[Node] = []
+        stack = [operand]
+        while stack:
+            x = self.resolve(stack.pop())
+            if isinstance(x, Node) and x not in self.views and reading.kind(x) is Kind.MAP:
+                if not reading.is_light(x) or len(light) == FEW:
+                    return False
+                light.append(x)
+                stack += self.inputs(x)
+        self.again.update(light)
+        return True
 
     def _split(self, node: Node, uses: dict[Group, Use]) -> bool:
         """Let the loops of the one group that uses a reshape be those that it joins."""
@@ -329,18 +356,17 @@ class Lowering:
         del self.stored[copy]
         return True
 
-    def _join_group(self, node: Node, group: Group, kind: Kind) -> None:
+    def _join_group(self, node: Node, group: Group, kind: Kind, aligned: bool = True) -> None:
         group.members[node] = None
         self.group_of[node] = group
         if kind not in (Kind.MAP, Kind.READ):
             group.plain = False
-        own = Use(node.type.shape == group.space, True)
+        own = Use(aligned, True)
         for x in self.inputs(node):
             if kind in (Kind.GATHER, Kind.RANDOM):
                 self._read(x, group)
                 continue
-            aligned, once = reading.edge(node, x)
-            self._use(x, {group: own}, aligned, once)
+            self._use(x, {group: own}, *reading.edge(node, x))
 
     def _use(self, x: Any, uses: dict[Group, Use], aligned: bool, once: bool) -> None:
         x = self.resolve(x)
@@ -393,147 +419,6 @@ class Lowering:
         home.anchor = node
         home.members[node] = None
         self.group_of[node] = home
-
-    # -- no cycles ------------------------------------------------------------------------------
-
-    def _reaches(self, starts: Sequence[Any], targets: set[Group]) -> bool:
-        """Whether what the starts depend on includes a member of these groups."""
-        stack = [x for x in starts if isinstance(x, Node)]
-        seen: set[Any] = set()
-        while stack:
-            x = stack.pop()
-            group = self.group_of.get(x)
-            if group in targets:
-                return True
-            key: Any = x if group is None else group
-            if key in seen:
-                continue
-            seen.add(key)
-            for member in (x,) if group is None else group.members:
-                stack.extend(y for y in self.inputs(member) if isinstance(y, Node))
-        return False
-
-    def _outside(self, group: Group, also: Sequence[Group] = ()) -> list[Any]:
-        """The operands of a group that are no members of it."""
-        inside = {m for g in (group, *also) for m in g.members}
-        return [x for g in (group, *also) for m in g.members for x in self.inputs(m)
-                if isinstance(x, Node) and x not in inside]  # fmt: skip
-
-    def _apart(self, groups: set[Group]) -> list[Any]:
-        """The operands of groups that are made outside, also of what is written into them."""
-        found, stack = [], [x for g in groups for x in self._outside(g)]
-        while stack:
-            x = stack.pop()
-            if self.group_of.get(x) in groups:
-                continue
-            uses = self.uses.get(x, {})
-            inside = x not in self.group_of and x not in self.views
-            inside = inside and reading.kind(x) is Kind.MAP
-            if inside and all(uses[g].aligned for g in groups if g in uses):
-                stack += [y for y in self.inputs(x) if isinstance(y, Node)]
-            else:
-                found.append(x)
-        return found
-
-    def _independent(self, node: Node, group: Group) -> bool:
-        """Whether node may be computed in this group, and others read it from there."""
-        if group in self.readers.get(node, ()):
-            return False  # it reads the value from memory, so that has to be there before
-        # a group that uses the value runs later: nothing in this one may depend on it
-        users = {*self.uses.get(node, {}), *self.readers.get(node, ())} - {group}
-        before = [x for x in self._outside(group) if x is not node]
-        return not users or not self._reaches(before, users)
-
-    def _merge(self, node: Node, groups: list[Group]) -> list[Group]:
-        """As few groups as can be made of these; the node can be computed in the first."""
-        groups = [g for g in groups if not g.special]
-        groups = [g for g in groups if self._independent(node, g)]
-        if not groups:
-            return []
-        groups.sort(key=lambda g: (g.anchor is not None, len(g.members)))
-        first, *rest = groups
-        left = [first]
-        for group in rest:
-            if first.anchor is not None and group.anchor is not None:
-                left.append(group)
-                continue
-            blocked = (first.anchor or group.anchor) and not (first.plain and group.plain)
-            common = first.splits.keys() & group.splits.keys()
-            blocked = blocked or any(first.splits[a] != group.splits[a] for a in common)
-            both = {first, group}
-            if blocked or self._reaches(self._apart(both), both):
-                left.append(group)
-                continue
-            first = self._unite(first, group)
-            left[0] = first
-        return left
-
-    def _unite(self, first: Group, second: Group) -> Group:
-        if second in self.scalars:
-            self.scalars.remove(second)
-        first.members.update(second.members)
-        first.anchor = first.anchor or second.anchor
-        first.plain = first.plain and second.plain
-        first.splits.update(second.splits)
-        for member in second.members:
-            self.group_of[member] = first
-        for readers in self.readers.values():
-            if second in readers:
-                readers.discard(second)
-                readers.add(first)
-        for known in self.uses.values():
-            if second in known:
-                use = known.pop(second)
-                if first in known:
-                    same = known[first].aligned and use.aligned
-                    use = Use(same, same)
-                known[first] = use
-        return first
-
-    def _ordered(self) -> list[Group]:
-        """The groups, each after those it depends on, otherwise as the program has them."""
-        order: list[Group] = []
-        state: dict[Group, int] = {}
-
-        def visit(group: Group) -> None:
-            stack: list[tuple[Group, Any]] = [(group, iter(self._before(group)))]
-            state[group] = 1
-            while stack:
-                top, more = stack[-1]
-                for other in more:
-                    if state.get(other, 0) == 1:
-                        raise AssertionError("kernels depend on each other in a circle")
-                    if other not in state:
-                        state[other] = 1
-                        stack.append((other, iter(self._before(other))))
-                        break
-                else:
-                    state[top] = 2
-                    order.append(top)
-                    stack.pop()
-
-        for node in self.nodes:
-            found = self.group_of.get(node)
-            if found is not None and found not in state:
-                visit(found)
-        return order
-
-    def _before(self, group: Group) -> list[Group]:
-        """The groups whose results this one reads."""
-        found: dict[Group, None] = {}
-        stack = self._outside(group)
-        seen = set(stack)
-        while stack:
-            x = stack.pop()
-            other = self.group_of.get(x)
-            if other is not None and other is not group:
-                found[other] = None
-                continue
-            for y in self.inputs(x):
-                if isinstance(y, Node) and y not in seen:
-                    seen.add(y)
-                    stack.append(y)
-        return list(found)
 
     # -- kernels --------------------------------------------------------------------------------
 

@@ -59,7 +59,8 @@ class Kind(Enum):
 READS = (RESHAPE, PERMUTE, BROADCAST, SLICE, FLIP, DIAGONAL, WINDOWS)
 LIGHT = frozenset((
     "neg", "abs", "cast", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
-    "logical_not", "add", "sub", "mul", "maximum", "minimum", "relu", "where",
+    "logical_not", "logical_or", "logical_and", "add", "sub", "mul", "maximum", "minimum", "relu",
+    "where",
 ))  # fmt: skip
 """Gates that are quicker to compute again than to store and load."""
 
@@ -120,11 +121,11 @@ def edge(node: Node, x: Any) -> tuple[bool, bool]:
     if node.primitive is LINK or found is Kind.MAP:
         return True, True
     if found is Kind.READ and node.primitive in (BROADCAST, WINDOWS):
-        return False, size_of(node.type.shape) <= size_of(_shape(x))
+        return False, size_of(node.type.shape) <= size_of(shape_of(x))
     return False, found is not Kind.REDUCE or node.primitive is not CONTRACT
 
 
-def _shape(x: Any) -> Shape:
+def shape_of(x: Any) -> Shape:
     return x.type.shape if isinstance(x, Node) else np.shape(x)
 
 
@@ -134,10 +135,15 @@ def is_lazy(node: Node, found: Kind, inputs: Sequence[Any]) -> bool:
         return not merges(node)
     if found is Kind.PAD:
         return True
-    if found is not Kind.MAP or node.name not in LIGHT or node.primitive is LINK:
+    if found is not Kind.MAP or not is_light(node):
         return False
     full = [x for x in inputs if isinstance(x, Node) and not _is_small(x, node)]
     return len(full) <= 1
+
+
+def is_light(node: Node) -> bool:
+    """Whether an elementwise gate is quicker to compute again than to store and load."""
+    return node.name in LIGHT and node.primitive is not LINK
 
 
 def _is_small(x: Node, node: Node) -> bool:
@@ -339,7 +345,7 @@ def before_reshape(block: Any, x: Any, view: View) -> tuple[Any, View]:
     x = block.resolve(x)
     while isinstance(x, Node) and x.primitive is RESHAPE and x.type.size:
         y = block.resolve(x.inputs[0])
-        strides = reshaped(x.type.shape, view.strides, _shape(y))
+        strides = reshaped(x.type.shape, view.strides, shape_of(y))
         if not isinstance(y, Node) or strides is None:
             break
         x, view = y, View(view.buffer, view.base, strides)
