@@ -314,13 +314,17 @@ def _where(sweep: Any, gate: Gate) -> Any:
 def _strong(sweep: Any, gate: Gate) -> Any:
     """A strong product is a product unless a 0 may meet an ∞ or NaN.
 
-    With a condition as one factor it selects. With a factor 0 it is 0.
+    With a condition as one factor it selects, also with what a condition selects from something
+    and 0. With a factor 0 it is 0.
     """
     for u, p in (gate.inputs, gate.inputs[::-1]):
         if is_number(p, 0):
             return zeros(sweep, type_of(u))
         if by(p, CAST) and type_of(p.inputs[0]).dtype.kind == "b":
             return sweep.make(WHERE, (p.inputs[0], u, zeros(sweep, type_of(u))), {})
+        if by(p, WHERE) and is_number(p.inputs[2], 0):
+            some = sweep.make(SCALE, (u, p.inputs[1]), {})
+            return sweep.make(WHERE, (p.inputs[0], some, p.inputs[2]), {})
     u, p = (facts(x, sweep.facts) for x in gate.inputs)
     if (u.finite or p.nonzero) and (p.finite or u.nonzero):
         return sweep.make(MUL, gate.inputs, {})

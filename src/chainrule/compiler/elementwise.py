@@ -88,6 +88,9 @@ def convert(f: Function, x: Value, source: np.dtype[Any], target: np.dtype[Any])
         if target.kind == "f":
             return f.cast("fpext" if target.itemsize > source.itemsize else "fptrunc", x, to)
         return _to_integer(f, x, target)
+    if target.kind == "f" and source.kind == "b":
+        kind = vector(to, x.lanes)
+        return f.select(x, const(1.0, kind), const(0.0, kind))
     if target.kind == "f":
         return f.cast("sitofp" if source.kind == "i" else "uitofp", x, to)
     wide, narrow = BITS[to], BITS[x.scalar]

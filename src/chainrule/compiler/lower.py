@@ -76,6 +76,9 @@ class Lowering(Grouping):
         """Concatenations in memory of their own."""
         self.passing: set[Node] = set()
         """Copies to memory that a loop overwrites: nothing else may rely on it."""
+        self.position: dict[Node, int] = {}
+        self.framed: set[Node] = set()
+        """Pads whose operand is computed to its place inside."""
         self.again: set[Node] = set()
         """Light gates that are computed for each user, as what reduces them is."""
         self.slots: dict[tuple[str, int], Buffer] = {}
@@ -208,7 +211,19 @@ class Lowering(Grouping):
         view = self.new_view(x.type.shape, x.type.dtype)
         self.views[x] = view
         self.stored[x] = None
+        if reading.kind(x) is Kind.PAD:
+            self._frame(x, view)
         return view
+
+    def _frame(self, pad: Node, view: View) -> None:
+        """Let what is padded lie inside the frame from the start, if it lies nowhere yet."""
+        (x,) = self.inputs(pad)
+        inside = reading.inside_frame(pad, view)
+        if self._lies_nowhere(x) and inside is not None:
+            self.views[x] = inside
+            self.stored[x] = None
+            self.framed.add(pad)
+            view.buffer.joined = True
 
     def constant(self, array: np.ndarray[Any, Any]) -> View:
         """A constant array: by reference, a small one as part of the code."""
@@ -248,7 +263,7 @@ class Lowering(Grouping):
                     found = self.readers.setdefault(part, set())
                     found.update(uses, self.readers.get(node, ()))
             return
-        if kind in (Kind.CALL, Kind.SCATTER, Kind.REPEAT):
+        if kind in (Kind.CALL, Kind.SCATTER, Kind.REPEAT) or node in self.framed:
             if uses or stored or kind is Kind.REPEAT or has_parts(node):
                 self._alone(node, kind)
             return
@@ -306,9 +321,18 @@ class Lowering(Grouping):
         It is if it has few terms and all that is computed for them is light: the gradient of a
         pooling then reads its input once, and nothing is stored for the number of equal entries.
         """
-        if kind is not Kind.REDUCE or len(uses) != 1 or not node.type.size or node in self.stored:
+        if len(uses) != 1 or not node.type.size or node in self.stored:
             return False
         (group,) = uses
+        if kind is Kind.MAP and not uses[group].aligned:  # of a number for each few entries
+            below = [x for x in self.inputs(node) if isinstance(x, Node) and x not in self.uses]
+            return any(
+                self._computed_again(x, Kind.REDUCE, uses)
+                for x in below
+                if reading.kind(x) is Kind.REDUCE
+            )
+        if kind is not Kind.REDUCE:
+            return False
         operand = self.inputs(node)[0]
         terms = size_of(reading.shape_of(operand)) / node.type.size
         if group.anchor or group.special or node.primitive is CONTRACT or terms > FEW:
@@ -344,17 +368,20 @@ class Lowering(Grouping):
     def _adopt(self, copy: Node) -> bool:
         """Let what is copied lie where the copy goes, if it lies nowhere yet."""
         (x,) = self.inputs(copy)
-        if copy in self.passing or not isinstance(x, Node) or x in self.views:
-            return False
-        if x not in self.position:
-            return False
-        if reading.kind(x) not in (Kind.MAP, Kind.REDUCE, Kind.CONTRACT, Kind.GATHER, Kind.RANDOM):
+        if copy in self.passing or not self._lies_nowhere(x):
             return False
         self.views[x] = self.views[copy]
         self.readers.setdefault(x, set()).update(self.readers.get(copy, ()))
         self.stored[x] = None
         del self.stored[copy]
         return True
+
+    def _lies_nowhere(self, x: Any) -> bool:
+        """Whether a kernel of this block will compute x, and it may be stored anywhere."""
+        if not isinstance(x, Node) or x in self.views or x not in self.position:
+            return False
+        kinds = (Kind.MAP, Kind.REDUCE, Kind.CONTRACT, Kind.GATHER, Kind.RANDOM)
+        return reading.kind(x) in kinds
 
     def _join_group(self, node: Node, group: Group, kind: Kind, aligned: bool = True) -> None:
         group.members[node] = None
@@ -461,6 +488,8 @@ class Lowering(Grouping):
             return reading.scatter(self, node, views[0])
         if kind is Kind.READ:
             return [reading.regroup(self, node, views[0])]
+        if kind is Kind.PAD:
+            return reading.frame(self, node, views[0])
         inputs: list[Any] = []
         for x in self.inputs(node):
             inputs.append((self.require(x), x.type.shape) if isinstance(x, Node) else np.asarray(x))

@@ -138,7 +138,17 @@ def is_lazy(node: Node, found: Kind, inputs: Sequence[Any]) -> bool:
     if found is not Kind.MAP or not is_light(node):
         return False
     full = [x for x in inputs if isinstance(x, Node) and not _is_small(x, node)]
-    return len(full) <= 1
+    return len(full) <= 1 and not any(map(_ends_product, full))
+
+
+def _ends_product(x: Node) -> bool:
+    """Whether x is a product, or a light map of one: that goes into its epilogue."""
+    while kind(x) is Kind.MAP and is_light(x):
+        full = [y for y in x.inputs if isinstance(y, Node) and not _is_small(y, x)]
+        if len(full) != 1:
+            return False
+        x = full[0]
+    return kind(x) is Kind.CONTRACT
 
 
 def is_light(node: Node) -> bool:
@@ -299,6 +309,16 @@ def pad_index(node: Node, index: Sequence[Affine]) -> tuple[tuple[Affine, ...], 
     return tuple(found), tuple(guards)
 
 
+def inside_frame(pad: Node, view: View) -> View | None:
+    """The view of what is padded in that of the result; None where a pad cuts entries off."""
+    map = _map(pad)
+    starts = [p.offset for p in map.writes]
+    ends = [a + n for a, n in zip(starts, map.in_shape, strict=True)]
+    if any(a < 0 for a in starts) or any(e > m for e, m in zip(ends, map.out_shape, strict=True)):
+        return None
+    return View(view.buffer, view.address([Affine((), a) for a in starts]), view.strides)
+
+
 def summed_index(
     node: Node, index: Sequence[Affine], symbols: Any
 ) -> tuple[tuple[Affine, ...], list[tuple[int, int]]]:
@@ -367,6 +387,26 @@ def regroup(block: Any, node: Node, view: View) -> Kernel:
     target = View(view.buffer, view.base, strides).address(index)
     store = Store(view.buffer, target, Load(dtype, there.buffer, there.address(index)))
     return Loops([node], loops=list(zip(symbols, shape, strict=True)), stores=[store])
+
+
+def frame(block: Any, node: Node, view: View) -> list[Kernel]:
+    """Zeros around what is padded: for each axis before and after it, within those before."""
+    map = _map(node)
+    dtype = node.type.dtype
+    inside = [(p.offset, n) for p, n in zip(map.writes, map.in_shape, strict=True)]
+    found: list[Kernel] = []
+    for axis, m in enumerate(map.out_shape):
+        start, n = inside[axis]
+        for first, count in ((0, start), (start + n, m - start - n)):
+            if not count:
+                continue
+            ranges = [*inside[:axis], (first, count), *((0, k) for k in map.out_shape[axis + 1 :])]
+            symbols = [next(block.symbols) for _ in ranges]
+            index = [at(s).plus(Affine((), a)) for s, (a, _) in zip(symbols, ranges, strict=True)]
+            zero = Store(view.buffer, view.address(index), Const(dtype, dtype.type(0)))
+            loops = [(s, k) for s, (_, k) in zip(symbols, ranges, strict=True)]
+            found.append(Loops([node], loops=loops, stores=[zero]))
+    return found
 
 
 def scatter(block: Any, node: Node, view: View) -> list[Kernel]:

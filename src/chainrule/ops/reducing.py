@@ -117,10 +117,11 @@ class Extreme(Reducing):
     def local(self, i: int, xp: Any, out: Any, inputs: Sequence[Any], params: Params) -> Local:
         x, axes = inputs[0], params["axes"]
         best = out.reshape(_ones(x.shape, axes))
-        chosen = xp.logical_or(xp.equal(x, best), xp.isnan(x)).astype(out.dtype)
-        count = xp.apply(SUM, (chosen,), {"map": _sum_map(x.shape, axes, True)})
+        chosen = xp.logical_or(xp.equal(x, best), xp.isnan(x))
+        ones = {"map": _sum_map(x.shape, axes, True)}
+        share = 1.0 / xp.apply(SUM, (chosen.astype(out.dtype),), ones)
         total = _sum_map(x.shape, axes, False)
-        return Product(Linear(SUM, total), Diagonal(chosen / count))
+        return Product(Linear(SUM, total), Diagonal(xp.where(chosen, share, 0.0)))
 
 
 class Max(Extreme):
