@@ -20,7 +20,7 @@ ROOT = PACKAGE.parent.parent
 # A room imports only rooms that stand before it. `namespace` and the package itself come after
 # the engine; the rooms below use the engine through its rooms.
 ROOMS = (
-    "errors", "core", "ops", "autodiff", "namespace", "files", "compiler", "nn", "optim", "data",
+    "errors", "core", "ops", "autodiff", "namespace", "files", "compiler", "jacobians", "nn", "optim", "data",
     "explain", "train", "interop", "sklearn", "cli",
 )  # fmt: skip
 

@@ -18,7 +18,6 @@ from . import errors, ops
 from .autodiff.batching import vmap
 from .autodiff.check import check_gradients
 from .autodiff.forward import hvp, jvp
-from .autodiff.jacobian import Jacobian, hessian, jacobian
 from .autodiff.per_example import per_example_grad
 from .autodiff.reverse import grad, value_and_grad, vjp
 from .core.context import no_grad
@@ -39,6 +38,8 @@ from .core.types import (
     uint64,
 )
 from .errors import ChainruleError
+from .jacobians.functions import hessian, jacobian
+from .jacobians.jacobian import Jacobian
 from .namespace import __array_namespace_info__
 from .ops import *
 

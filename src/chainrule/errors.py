@@ -11,6 +11,7 @@ ChainruleError
 ├── TraceError (TypeError)         a program whose course depends on values being traced
 ├── GraphError (ValueError)        a graph that breaks the rules `Graph.verify` checks
 ├── CompileError (RuntimeError)    a program that cannot be compiled, or a machine that cannot
+├── StructureError (ValueError)    a Jacobian whose structure does not allow what was asked for
 ├── CheckError (AssertionError)    a gradient check failed
 ├── DataError (ValueError)         data that cannot be used, with file, row and column
 └── RunError (ValueError)          a run folder that is missing, damaged or does not fit
@@ -59,6 +60,10 @@ class GraphError(ChainruleError, ValueError):
 
 class CompileError(ChainruleError, RuntimeError):
     """A program that cannot be compiled as asked, or settings of the compiler that cannot be."""
+
+
+class StructureError(ChainruleError, ValueError):
+    """The structure of a Jacobian does not allow what was asked for; the message says why."""
 
 
 class CheckError(ChainruleError, AssertionError):
