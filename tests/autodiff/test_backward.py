@@ -183,6 +183,14 @@ def test_grad_can_be_set_and_is_checked():
     assert x.grad.tolist() == [1, 1, 1]
     with pytest.raises(ShapeError, match=r"\(3,\), received \(2,\)"):
         x.grad = np.ones(2)
+    for given in (cr.asarray([1, 2, 3]), cr.asarray([1.0, 2.0, 3.0], dtype=cr.float64)):
+        w = cr.Parameter(np.ones(3, np.float32))
+        w.grad = given
+        assert w.grad.dtype == cr.float32 and w.grad.is_constant
+        (w * 2).sum().backward()
+        assert w.grad.dtype == cr.float32 and w.grad.tolist() == [3, 4, 5]
+    with pytest.raises(ShapeError, match=r"\(3,\), received \(1, 3\)"):
+        w.grad = cr.asarray([[1.0, 2.0, 3.0]], dtype=cr.float64)
     x.grad = None
     assert x.grad is None
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.core.bare import xp
 from chainrule.core.types import ArrayType
 from chainrule.errors import CheckError, GateError, GradientError
+from chainrule.ops.custom import Custom
 from chainrule.ops.tracing import trace
 
 X, Y = np.array([1.0, 2.0, 3.0]), np.array([0.5, -1.0, 2.0])
@@ -317,3 +319,12 @@ def test_a_tensor_gate_is_checked_too():
 def test_a_gate_can_be_pickled_with_its_class():
     gate = pickle.loads(pickle.dumps(Cube()))
     assert float(cr.grad(gate)(2.0)) == 12
+
+
+def test_the_primitive_of_a_gate_keeps_the_object_as_it_was_given():
+    x, y = np.array([3.0]), np.array([4.0])
+    primitive = Custom(Multiply())
+    out = primitive.forward(x, y)
+    for copy in (primitive, pickle.loads(pickle.dumps(primitive))):
+        assert [g.tolist() for g in copy.pull_all(xp, x, out, (x, y), {})] == [[12.0], [9.0]]
+        assert not vars(copy.given)

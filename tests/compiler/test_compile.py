@@ -206,7 +206,7 @@ def test_what_can_be_compiled():
         lambda x: cr.hvp(f)(x, v), lambda x: cr.jvp(cr.sin, (x,), (v,)),
         lambda x: cr.vjp(cr.sin, x)[1](v), lambda x: cr.vmap(f)(cr.stack([x, x])),
         lambda x: cr.scan(lambda c, y: (c * y, c + y), 1.0, x), cr.remat(cr.sin),
-        lambda x: cr.cond(x[0] > 0, cr.sin, cr.cos, x), lambda x: cr.hessian(f)(x).todense(),
+        lambda x: cr.cond(x[0] > 0, cr.sin, cr.cos, x), lambda x: cr.hessian(f)(x).todense() + 0.0,  # no -0.0
     ):  # fmt: skip
         eager, compiled = eager_and_compiled(lambda x, t=transformed: t(x), V32)
         assert repr(eager) == repr(compiled)
@@ -313,6 +313,58 @@ def test_a_traced_tensor_that_was_stored_is_refused():
         kept[0].numpy()
     with pytest.raises(TraceError, match="that is over"):
         cr.compile(lambda x: x)(kept[0])
+
+
+class Counts(cr.Gate):
+    """A gate that keeps something, of a class and on itself."""
+
+    n = 0
+
+    def forward(self, x):
+        self.n += 1
+        if not hasattr(self, "scale"):
+            self.scale = x.max()
+        return x * self.n / self.scale
+
+    def backward(self, upstream):
+        return [upstream * self.n / self.scale]
+
+
+COUNTS = Counts()
+GATES = {
+    "each call": lambda x: Counts()(x),
+    "each step": lambda x: cr.scan(lambda c, v: (c + Counts()(v + 1), c), 0.0, x)[0],
+    "backward": cr.grad(lambda x: Counts()(x).sum()),
+    "one object": lambda x: COUNTS(COUNTS(x)),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_what_a_gate_keeps_is_of_one_run(name):
+    f = GATES[name]
+    compiled = cr.compile(f)
+    for scale in (1, 2, 4):
+        x = cr.asarray([1.0, 2.0, 4.0]) * scale
+        assert compiled(x).tolist() == f(x).tolist()
+
+
+def test_a_gradient_has_the_dtype_of_its_tensor():
+    def f():
+        (w * 2).sum().backward()
+
+    compiled = cr.compile(f)
+    w = cr.Parameter(np.ones(4, F32))
+    for dtype in (F64, F32, np.int32):
+        w.grad = cr.asarray(np.ones(4, dtype))
+        compiled()
+        assert w.grad.dtype == F32 and w.grad.tolist() == [3, 3, 3, 3]
+
+    @cr.compile
+    def replaced(x):
+        w.grad = x * 2
+        return w.grad * 1
+
+    assert replaced(np.ones(4)).dtype == F32
 
 
 # -- specialisations -------------------------------------------------------------------------------

@@ -2,16 +2,23 @@
 
 The function is run once on traced Tensors. What it reads and assigns outside of its arguments is
 captured: variables, gradients that were there, constant arrays. What Python itself reads (globals,
-attributes of modules) is a part of the program, so it is remembered, to say when it has changed.
+attributes of modules) is a part of the program, so it is watched (surroundings.py).
 """
 
 from __future__ import annotations
 
-import dis
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter, is_
-from types import CellType, FunctionType, MethodType, ModuleType
+from functools import partial
+from types import (
+    CellType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+)  # fmt: skip
 from typing import Any
 
 import numpy as np
@@ -19,7 +26,7 @@ import optree
 
 from ..core.context import context
 from ..core.graph import Graph
-from ..core.node import PACKAGE, Node, next_serial, topological
+from ..core.node import Node, next_serial, topological
 from ..core.types import FLOATS, ArrayType, TupleType, float64, int64
 from ..errors import TraceError
 from ..ops.custom import Custom, Derived
@@ -27,6 +34,7 @@ from ..ops.dispatch import to_tensor
 from ..ops.number import TracedNumber
 from ..ops.tensor import Array, Tensor
 from ..ops.tracing import LOST, Trace, by_reference
+from .surroundings import Surroundings, alike
 
 NUMBERS = {float: ArrayType((), float64), int: ArrayType((), int64)}
 
@@ -45,10 +53,7 @@ class Given:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Given) or (self.type, self.depends) != (other.type, other.depends):
             return False
-        a, b = self.value, other.value
-        if a is b:
-            return True
-        return type(a) is type(b) and not isinstance(a, (Tensor, np.ndarray)) and bool(a == b)
+        return alike(self.value, other.value)
 
     def __hash__(self) -> int:
         return hash((self.type, self.depends, self.value))
@@ -109,7 +114,7 @@ class Captured:
     """Those that have no gradient afterwards."""
     differentiable: bool
     """Whether gradients of the result could be wanted: it is recorded, and makes none itself."""
-    modules: dict[Any, dict[str, Any]]
+    surroundings: Surroundings
 
     def dependent(self, given: Sequence[Given]) -> list[bool]:
         """Of each output whether it depends, in eager, on a variable outside of the function."""
@@ -142,6 +147,12 @@ def _record(function: Callable[..., Any], leaves: Sequence[Any], given: Sequence
             ) -> tuple[Captured, dict[int, Tensor]]:  # fmt: skip
     """The trace, and of which Tensor a captured one is the gradient."""
     trace = Trace(compiled=True)
+    fixed = [
+        (x.value if isinstance(x, Given) else x, name)
+        for x, kind, name in zip(leaves, given, names, strict=True)
+        if kind.type is None
+    ]
+    surroundings = Surroundings(function, fixed)
     with context(trace=trace, recording=recording, scope=()):
         handles: list[Any] = []
         inputs: list[Node] = []
@@ -167,6 +178,12 @@ def _record(function: Callable[..., Any], leaves: Sequence[Any], given: Sequence
             elif isinstance(leaf, (Tensor, np.ndarray, np.generic)):
                 plan.append("array")
                 outputs.append(trace.lift(to_tensor(leaf)))
+            elif _holds_traced(leaf):
+                raise TraceError(
+                    f"the function returns a {type(leaf).__name__}, which holds Tensors that exist "
+                    "only while it is traced: return arrays in tuples, lists, dicts or Modules (of "
+                    "a Jacobian todense(), of a generator the list)"
+                )
             else:
                 plan.append((leaf,))
         single = plan == ["array"] and isinstance(returned, (Tensor, np.ndarray, np.generic))
@@ -181,12 +198,42 @@ def _record(function: Callable[..., Any], leaves: Sequence[Any], given: Sequence
                     added.append(x)
                     outputs.append(trace.lift(g))
     assigned = [(v, node) for v, node in trace.assigned.items() if _before(v, start)]
+    surroundings.settle(trace.modules)
     graph = Graph.of(outputs, inputs, list(trace.captured.values()), assigned)
     result = Captured(
         graph, Result(None if single else shape, plan), [], [], [], gradients, added, cleared,
-        recording and not trace.reached, trace.modules,
+        recording and not trace.reached, surroundings,
     )  # fmt: skip
     return result, {id(held): x for x, held in trace.entered.items() if held is not None}
+
+
+def _holds_traced(value: Any) -> bool:
+    """Whether a value of the program holds a traced Tensor, or makes some when it is used."""
+    stack, seen = [value], dict[int, Any]()
+    while stack:
+        x = stack.pop()
+        if id(x) in seen or isinstance(x, (type, ModuleType)):
+            continue
+        seen[id(x)] = x
+        if isinstance(x, (TracedNumber, GeneratorType, CoroutineType, map, filter, zip)):
+            return True
+        if isinstance(x, Tensor):
+            if x._value is None:
+                return True
+        elif isinstance(x, (list, tuple, set, frozenset, deque)):
+            stack += x
+        elif isinstance(x, Mapping):
+            stack += x.values()
+        elif isinstance(x, FunctionType):
+            stack += (c.cell_contents for c in x.__closure__ or () if c != CellType())
+        elif isinstance(x, MethodType):
+            stack.append(x.__self__)
+        elif isinstance(x, partial):
+            stack += (x.func, x.args, x.keywords)
+        else:
+            stack += getattr(x, "__dict__", {}).values()
+            stack += (getattr(x, name, None) for name in getattr(type(x), "__slots__", ()))
+    return False
 
 
 def outer(x: Tensor) -> bool:
@@ -233,118 +280,3 @@ def runs_python(graph: Graph) -> bool:
         or any(map(runs_python, node.primitive.bodies(node.params or {})))  # type: ignore[union-attr]
         for node in graph.nodes
     )
-
-
-# -- what Python reads ---------------------------------------------------------------------------
-
-CONTENTS = attrgetter("cell_contents")
-PLAIN = (bool, int, float, str, bytes, tuple, type(None))
-
-
-class Surroundings:
-    """The globals and closed-over names that a function reads, and the modules it calls.
-
-    Names of functions that it calls by name, of the same file, count too.
-    """
-
-    def __init__(self, function: Any, modules: dict[Any, dict[str, Any]]) -> None:
-        found = list(_read(function))
-        self.cells = [cell for _, cell, _, _ in found if cell is not None]
-        self.scopes = [scope for _, cell, scope, _ in found if cell is None]
-        self.names = [name for _, cell, _, name in found if cell is None]
-        found.sort(key=lambda x: x[1] is None)  # as `_now` has them
-        self.titles = [f"{name!r}, which {owner} reads," for owner, _, _, name in found]
-        self.values = self._now()
-        self.modules = list(modules)
-        self.versions = [m._version for m in self.modules]
-        self.attributes = [
-            {k: v for k, v in before.items() if vars(m).get(k) is v}
-            for m, before in modules.items()
-        ]  # but for those that the function itself replaces
-        self.contents = [
-            (v, list(v)) for found in self.attributes for v in found.values() if type(v) is list
-        ]
-
-    def _now(self) -> list[Any]:
-        return [*map(CONTENTS, self.cells), *map(dict.get, self.scopes, self.names)]
-
-    def same(self) -> bool:
-        """Whether all are what they were."""
-        return (
-            all(map(is_, self._now(), self.values))
-            and [*map(VERSION, self.modules)] == self.versions
-            and (
-                not self.contents
-                or all(len(a) == len(b) and all(map(is_, a, b)) for a, b in self.contents)
-            )
-        )
-
-    def check(self, name: str) -> None:
-        """Raise a TraceError that names what was replaced since the function was traced."""
-        new = self._now()
-        for title, before, now in zip(self.titles, self.values, new, strict=True):
-            if before is not now and not (type(before) in PLAIN and before == now):
-                raise TraceError(
-                    f"{title} was replaced after {name} was compiled: pass what changes as an "
-                    f"argument, assign variables instead of replacing them, or call {name}.clear()"
-                )
-        self.values = new
-        for module, found in zip(self.modules, self.attributes, strict=True):
-            for attribute, value in found.items():
-                if vars(module).get(attribute) is not value:
-                    self._refuse(module, attribute, name)
-                if any(value is v and list(v) != items for v, items in self.contents):
-                    self._refuse(module, attribute, name)
-        self.versions = list(map(VERSION, self.modules))
-
-    @staticmethod
-    def _refuse(module: Any, attribute: str, name: str) -> None:
-        path = ".".join((*module._path, attribute))
-        raise TraceError(
-            f"the attribute {path} of a {type(module).__name__} was replaced after {name} was "
-            "compiled: give variables new values with assign, pass what changes as an argument, "
-            f"or call {name}.clear() to have it compiled anew"
-        )
-
-
-VERSION = attrgetter("_version")
-
-
-def _read(function: Any) -> Iterator[tuple[str, CellType | None, dict[str, Any], str]]:
-    """(function, cell or None, globals, name) for each name from outside that functions read."""
-    stack, seen = [function], set()
-    while stack:
-        f = stack.pop()
-        if isinstance(f, MethodType):
-            f = f.__func__
-        if not isinstance(f, FunctionType) or id(f) in seen:
-            continue
-        seen.add(id(f))
-        scope = f.__globals__
-        for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
-            try:
-                stack.append(cell.cell_contents)
-            except ValueError:  # not bound yet
-                continue
-            if not f.__code__.co_filename.startswith(PACKAGE):
-                yield f.__qualname__, cell, scope, name
-        if f.__code__.co_filename.startswith(PACKAGE):
-            continue
-        for name in _globals(f.__code__):
-            if name in scope:
-                value = scope[name]
-                if getattr(value, "__globals__", None) is scope:
-                    stack.append(value)
-                if not isinstance(value, ModuleType):
-                    yield f.__qualname__, None, scope, name
-
-
-def _globals(code: Any) -> list[str]:
-    """The global names that code reads, also in functions inside of it."""
-    found = [
-        i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-    ]
-    for constant in code.co_consts:
-        if hasattr(constant, "co_code"):
-            found += _globals(constant)
-    return list(dict.fromkeys(found))

@@ -21,16 +21,17 @@ import optree
 
 from ..core.context import CONTEXT
 from ..core.node import Node, caller
-from ..core.types import ArrayType
+from ..core.types import CHARS, ArrayType
 from ..errors import CompileError, DTypeError
 from ..ops.tensor import Array, Parameter, Tensor, as_array, constant, leaked
 from ..ops.tracing import SEVERED
-from .capture import NUMBERS, Captured, Given, Surroundings, capture, runs_python
+from .capture import NUMBERS, Captured, Given, capture, runs_python
 from .executable import Executable
 from .machine import host
 from .state import Slots, plain
 
 ndarray = np.ndarray
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
 MOST = 8
 """Specialisations that a function keeps."""
 
@@ -58,7 +59,7 @@ class Specialization:
                  marked: tuple[tuple[Any, ...], dict[str, Any]]) -> None:  # fmt: skip
         graph = captured.graph
         self.key, self.recording, self.captured = key, recording, captured
-        self.surroundings = Surroundings(function, captured.modules)
+        self.surroundings = captured.surroundings
         self.executable = Executable(graph, host())
         assigned = [v for v, _ in graph.assignments]
         self.slots = Slots(captured.variables, assigned, in_place=not runs_python(graph))
@@ -79,9 +80,9 @@ class Specialization:
         for x in (*args, *kwargs.values()):
             if x.__class__ is ndarray or (x.__class__ is Tensor and x._node is None):
                 self.tests.append((x.shape, x.dtype))
-            elif x.__class__ in NUMBERS:
+            elif _is_number(x):
                 self.tests.append((x.__class__, NUMBERS[x.__class__].dtype))
-            elif x.__class__ in (bool, str, type(None), Parameter, Given) or _is_known(x):
+            elif x.__class__ in (bool, int, str, type(None), Parameter, Given) or _is_known(x):
                 self.tests.append((x.value if x.__class__ is Given else x, None))
             else:
                 self.tests = None
@@ -107,6 +108,8 @@ class Specialization:
                         return None
                     continue
                 if x.__class__ is shape:
+                    if shape is int and not LOWEST <= x <= HIGHEST:
+                        return None
                     arrays.append(np.array(x, dtype))
                     continue
                 if x.__class__ is not Tensor or x._node is not None:
@@ -250,7 +253,7 @@ class Compiled:
             return value
         try:
             hash(value)
-        except TypeError:
+        except (TypeError, ValueError):
             raise DTypeError(
                 f"the static argument {name} must be hashable (a tuple in place of a list), "
                 f"received {type(value).__name__}"
@@ -263,18 +266,18 @@ class Compiled:
             return x
         if isinstance(x, (ndarray, np.generic)):
             array = x if isinstance(x, ndarray) else np.asarray(x)
-            if array.dtype.char == "O" or not array.dtype.isnative:
-                array = as_array(array)
+            if array.dtype.char not in CHARS or not array.dtype.isnative:
+                array = as_array(array)  # says which dtypes there are
             return Given(ArrayType(array.shape, array.dtype))
         if isinstance(x, Tensor) and not isinstance(x, Parameter):
             if x._value is None:
                 raise leaked("a compiled function")
             return Given(x.type, None, recording and x._node is not None)
-        if x.__class__ in NUMBERS:
+        if _is_number(x):
             return Given(x.__class__)
         try:
             hash(x)
-        except TypeError:
+        except (TypeError, ValueError):  # a memoryview says ValueError
             raise DTypeError(
                 f"{self._leaf_name(structure.paths()[place])} is a {type(x).__name__}: a compiled "
                 "function takes arrays, Tensors, numbers, and values that are hashable, in tuples, "
@@ -345,6 +348,11 @@ def _array(x: Any, given: Given) -> Array:
     return as_array(x)
 
 
+def _is_number(x: Any) -> bool:
+    """Whether a number is an input; an int that int64 does not have is a part of the code."""
+    return x.__class__ is float or (x.__class__ is int and LOWEST <= x <= HIGHEST)
+
+
 def _is_known(x: Any) -> bool:
     """Whether a container is a leaf, known by identity: a Module with Parameters of its own."""
     return hasattr(type(x), "_marks") and all(isinstance(p, Parameter) for p in x.parameters())
@@ -380,10 +388,10 @@ def compile(function: Any = None, /, *, static: Any = ()) -> Any:
     equal to those of the function itself within rounding.
 
     - Arguments: containers of arrays, Tensors and plain values. Arrays, Tensors and Python floats
-      and ints are inputs; bools, strings, None and other hashable values are part of what is
-      compiled, and so are arguments named in `static` (an int that is a shape must be). Modules and
-      Parameters are known by identity. At most 8 specialisations are kept, then the one used least
-      is dropped with a warning.
+      and ints (of 64 bits) are inputs; bools, strings, None and other hashable values are part of
+      what is compiled, and so are arguments named in `static` (an int that is a shape must be).
+      Modules and Parameters are known by identity. At most 8 specialisations are kept, then the one
+      used least is dropped with a warning.
     - Variables that the function reads or assigns (Parameters, the state of optimizers and layers)
       are read at each call and written in place, unless somebody else holds the value (a view, a
       graph recorded before): that stays as it is. Arrays from outside are read at each call, too.
@@ -394,8 +402,9 @@ def compile(function: Any = None, /, *, static: Any = ()) -> Any:
 
     What Python does itself happens once, while tracing: side effects, NumPy on arrays from outside,
     the places that masks and `x.at[…]` name. Raises TraceError for what depends on values (a
-    branch, `float()`, a shape, a mask as an index), and for globals and attributes of modules that
-    were replaced after tracing.
+    branch, `float()`, a shape, a mask as an index), for results that hold traced Tensors, and for
+    globals, defaults and attributes of modules that were replaced after tracing (docs/compiler.md
+    says which are watched).
 
     >>> import chainrule as cr
     >>> w = cr.Parameter([1.0, 2.0])

@@ -85,6 +85,19 @@ class Node:
     def name(self) -> str:
         return self.primitive.name if self.primitive is not None else "input"
 
+    def local(self, operand: int = 0) -> Any:
+        """∂node/∂(operand) as a `Jacobian`, of a gate that was run: `upstream @ local` is the
+        downstream gradient.
+
+        >>> import chainrule as cr
+        >>> x = cr.tensor([1.0, -2.0])
+        >>> cr.relu(x).node.local(0).structure
+        'diagonal'
+        """
+        from ..jacobians.jacobian import Gate
+
+        return Gate(self, operand)
+
     @property
     def line(self) -> str:
         """The line of the user's program that made this node, as `file.py:12`; "" if unknown."""

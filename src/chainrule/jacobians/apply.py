@@ -88,7 +88,7 @@ def write(out: Any, values: Any, symbols: Sequence[Symbol], positions: Sequence[
     found = [plain(p) for p in positions]
     whole = None not in found and len(set(found)) == len(found) == len(symbols)
     if whole and all(sizes[s] == n for s, n in zip(found, out.shape, strict=True)):  # type: ignore[index]
-        out += np.transpose(values, [symbols.index(s) for s in found])  # type: ignore[arg-type]
+        out += np.transpose(values, [symbols.index(s) for s in found if s is not None])
         return
     place = np.broadcast_to(flat(positions, out.shape, sizes, symbols), values.shape).reshape(-1)
     values = np.asarray(values).reshape(-1)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import AxisError, ShapeError
+from ..errors import AxisError
 
 Array = np.ndarray[Any, Any]
 Mode = Literal["push", "pull"]
@@ -169,8 +169,7 @@ def color(pattern: Pattern, mode: Mode | None = None) -> Coloring:
         count = int(colors.max(initial=-1)) + 1
         if best is None or count + peeled < best.passes:
             best = Coloring(each, colors, count, longest)  # type: ignore[arg-type]
-    if best is None:
-        raise ShapeError(f"a colouring has mode 'push' or 'pull', received {mode!r}")
+    assert best is not None
     return best
 
 

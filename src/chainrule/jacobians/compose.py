@@ -140,11 +140,12 @@ def _by_digits(term: Term, x: Position, y: Position) -> Any:
     """Both sides are numbers in mixed radices: their last digits are equal."""
     if isinstance(x, Entry) or isinstance(y, Entry) or x.offset or y.offset:
         return None
-    lasts = [_last_digit(p, term.sizes) for p in (x, y)]
-    if None in lasts or set(symbols_of(x)) & set(symbols_of(y)):
+    one, other = _last_digit(x, term.sizes), _last_digit(y, term.sizes)
+    if one is None or other is None or set(symbols_of(x)) & set(symbols_of(y)):
         return None
-    (s, m, p), (t, n, q) = sorted(((*d, p) for d, p in zip(lasts, (x, y), strict=True)),
-                                  key=lambda d: d[1])  # type: ignore[misc,arg-type,index]  # fmt: skip
+    (s, m), p, (t, n), q = one, x, other, y
+    if m > n:
+        (s, m), p, (t, n), q = other, y, one, x
     if n % m:
         return None
     if m == n:

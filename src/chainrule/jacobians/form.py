@@ -161,7 +161,7 @@ def _added(first: Term, second: Term, large: int, dtype: Any) -> Term | None:
         set(second.sizes) == positions
     ):  # fmt: skip
         bare = [replace(t, guards=()) for t in (first, second)]  # these stay on the sum
-        total = plus(*(collapsed(t, dtype) for t in bare), dtype)
+        total = plus(collapsed(bare[0], dtype), collapsed(bare[1], dtype), dtype)
         return replace(first, factors=(total,), scale=1.0, notes=notes)
     return None
 

@@ -10,6 +10,7 @@ import numpy as np
 from .. import ops
 from ..autodiff.reverse import handles_of
 from ..core import bare
+from ..core.local import Local
 from ..core.node import Node
 from ..core.primitive import ITEM
 from ..core.types import FLOATS, ArrayType, TupleType
@@ -31,37 +32,83 @@ def locals_of(node: Node, active: set[Node], loose: bool = False) -> dict[Node, 
     At the values it was run on; in a trace for all values. With `loose` what is not known is
     ones, so that the form covers all entries that can be nonzero.
     """
-    primitive = node.primitive
-    assert primitive is not None
-    if primitive is ITEM:
-        parent, index = node.inputs[0], node.params["index"]  # type: ignore[index]
-        pairs = ((x, _joint(parent, index, i, x, loose)) for i, x in _wanted(parent, active))
-    elif not primitive.differentiable:
+    gate = gate_of(node)
+    if gate.primitive is None or not gate.primitive.differentiable:
         return {}
-    elif primitive.joint:
-        pairs = ((x, _joint(node, None, i, x, loose)) for i, x in _wanted(node, active))
-    else:
-        pairs = ((x, local_form(node, i, loose)) for i, x in _wanted(node, active))
+    kind: Any = node.type
+    if isinstance(kind, TupleType):  # its outputs are gates of their own
+        return {}
+    pairs = ((x, local_form(node, i, loose)) for i, x in _wanted(gate, active))
     return _sums(pairs)
 
 
-def local_form(node: Node, i: int, loose: bool = False) -> Form:
-    """∂node/∂(operand i), at the values the gate was run on."""
-    x, primitive = node.inputs[i], node.primitive
-    into = x.type if isinstance(x, Node) else ArrayType(np.shape(x), np.asarray(x).dtype)
+def local_of(node: Node, i: int) -> Local:
+    """The local Jacobian of operand i as the gate states it, at the values it was run on."""
     traced = node.data is None
     if traced:
         operands, out = handles_of(node)
     else:
         operands, out = [y.data if isinstance(y, Node) else y for y in node.inputs], node.data
-    xp = ops if traced else bare.xp
+    primitive = node.primitive
+    assert primitive is not None
+    if primitive is ITEM or primitive.joint:
+        return Joint(node, i)
     with np.errstate(all="ignore"):
-        local = primitive.local(i, xp, out, operands, node.params or {})  # type: ignore[union-attr]
-        if isinstance(local, Opaque):
-            if loose:
-                return ones(node.type.shape, into.shape, node.type.dtype)
-            return _written_out(lambda u: local.pull(bare.xp, u), node.type, into)
-        return form_of(local, node.type.shape, into.shape, node.type.dtype, loose)
+        return primitive.local(i, ops if traced else bare.xp, out, operands, node.params or {})
+
+
+class Joint(Local):
+    """The local Jacobian of a gate whose rules answer for all operands at once."""
+
+    def __init__(self, node: Node, operand: int, index: int | None = None) -> None:
+        self.node, self.operand, self.index = node, operand, index
+        if node.primitive is ITEM:
+            self.node, self.index = node.inputs[0], node.params["index"]  # type: ignore[index]
+
+    def _rules(self) -> tuple[Any, tuple[Any, list[Any], Any], int]:
+        node = self.node
+        operands = [y.data if isinstance(y, Node) else y for y in node.inputs]
+        return node.primitive, (node.data, operands, node.params or {}), len(types_of(node))
+
+    def pull(self, xp: Any, upstream: Any, /) -> Any:
+        primitive, given, outputs = self._rules()
+        if self.index is not None:
+            upstream = [upstream if k == self.index else None for k in range(outputs)]
+        wanted = [k == self.operand for k in range(len(given[1]))]
+        return primitive.pull_all(xp, upstream, *given, wanted)[self.operand]
+
+    def push(self, xp: Any, tangent: Any, /) -> Any:
+        primitive, given, _ = self._rules()
+        tangents = [tangent if k == self.operand else None for k in range(len(given[1]))]
+        moved = primitive.push_all(xp, tangents, *given)
+        return moved if self.index is None else moved[self.index]
+
+
+def local_form(node: Node, i: int, loose: bool = False) -> Form:
+    """∂node/∂(operand i), at the values the gate was run on (of a trace: for all values)."""
+    return _form(local_of(node, i), node.type, operand_type(node, i), loose)
+
+
+def gate_of(node: Node) -> Node:
+    """The gate itself, for an output of a gate with several."""
+    return node.inputs[0] if node.primitive is ITEM else node
+
+
+def operand_type(node: Node, i: int) -> ArrayType:
+    """The type of operand i of the gate."""
+    x = gate_of(node).inputs[i]
+    return x.type if isinstance(x, Node) else ArrayType(np.shape(x), np.asarray(x).dtype)
+
+
+def _form(local: Local, out: ArrayType, into: ArrayType, loose: bool) -> Form:
+    if isinstance(local, Joint) and local.node.primitive is UNSTACK:
+        return _slice(local.node, local.index or 0)
+    if not isinstance(local, (Joint, Opaque)):
+        with np.errstate(all="ignore"):
+            return form_of(local, out.shape, into.shape, out.dtype, loose)
+    if loose:
+        return ones(out.shape, into.shape, out.dtype)
+    return _written_out(lambda u: local.pull(bare.xp, u), out, into)
 
 
 def _wanted(node: Node, active: set[Node]) -> Iterator[tuple[int, Node]]:
@@ -85,28 +132,9 @@ def _sums(pairs: Iterator[tuple[Node, Form]]) -> dict[Node, Form]:
     return found
 
 
-def _joint(node: Node, index: int | None, i: int, x: Node, loose: bool) -> Form:
-    """∂(output `index` of a gate with rules for all operands at once)/∂(operand i)."""
-    if node.primitive is UNSTACK:
-        return _slice(node, index or 0, x)
-    types = types_of(node)
-    if loose:
-        return ones(types[index or 0].shape, x.type.shape, types[index or 0].dtype)
-    wanted = [k == i for k in range(len(node.inputs))]
-    operands = [y.data if isinstance(y, Node) else y for y in node.inputs]
-
-    def pull(u: Any) -> Any:
-        upstream = u if index is None else [u if k == index else None for k in range(len(types))]
-        found = node.primitive.pull_all(  # type: ignore[union-attr]
-            bare.xp, upstream, node.data, operands, node.params or {}, wanted
-        )
-        return found[i]
-
-    return _written_out(pull, types[index or 0], x.type)
-
-
-def _slice(node: Node, index: int, x: Node) -> Form:
+def _slice(node: Node, index: int) -> Form:
     """∂(slice `index` of x)/∂x, for the gate with an output for each slice."""
+    x = node.inputs[0]
     axis, shape = node.params["axis"], x.type.shape  # type: ignore[index]
     rest = (*shape[:axis], *shape[axis + 1 :])
     sizes, out = box_of(rest)

@@ -10,7 +10,9 @@ import numpy as np
 
 from ..autodiff.batching import vmap
 from ..autodiff.reverse import Linearized
+from ..core import bare
 from ..core.context import CONTEXT
+from ..core.node import Node
 from ..core.types import ArrayType, Shape, size_of
 from ..errors import ShapeError, StructureError
 from ..ops.dispatch import astype, to_tensor
@@ -19,7 +21,7 @@ from ..ops.tensor import ArrayLike, Tensor, constant
 from . import apply
 from .eliminate import Plan, eliminate
 from .form import Form, unit
-from .graph import locals_of
+from .graph import gate_of, local_form, local_of, locals_of, operand_type
 
 DENSE_LIMIT = 8 * 2**30
 """Bytes up to which a dense Jacobian is made."""
@@ -107,7 +109,7 @@ class Jacobian:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays that it is made of; those of the dense array without a closed form."""
+        """Bytes of the arrays it is made of; without a closed form those of the dense array."""
         return self.dense_nbytes if self.form is None else self.form.nbytes
 
     @property
@@ -263,7 +265,7 @@ class Jacobian:
         """The gradient of a scalar function in the shape of the variable, as updates need it."""
         if self.shape[0] != 1:
             raise ShapeError(
-                f"the shape convention is for scalar functions; this one has {self.shape[0]} outputs"
+                f"the shape convention is for scalar functions, this has {self.shape[0]} outputs"
             )
         return reshape(self.todense(), self.in_shape)
 
@@ -301,8 +303,15 @@ class Recorded(Jacobian):
     def __init__(self, line: Linearized, output: int, input: int, mode: str | None = None) -> None:
         super().__init__(line.outputs[output].type, line.inputs[input].type)
         self._line, self._output, self._input, self._mode = line, output, input, mode
-        self.plan: Plan | None = None
-        """The order in which gates were eliminated, once the structure is found."""
+        self._plan: Plan | None = None
+
+    @property
+    def plan(self) -> Plan | None:
+        """The order in which gates were eliminated for the structure, and what others would cost.
+
+        None where there was nothing to eliminate.
+        """
+        return self._plan if self.form is not None else None
 
     def _find_form(self) -> Form:
         line = self._line
@@ -316,7 +325,7 @@ class Recorded(Jacobian):
         if output is input:
             return unit(self.in_shape, self.dtype)
         active = line.active
-        form, self.plan = eliminate(
+        form, self._plan = eliminate(
             line.order, output, input, lambda node: locals_of(node, active), self._mode
         )
         return zero if form is None else form
@@ -333,6 +342,32 @@ class Recorded(Jacobian):
         tangents = [constant(np.zeros(x.shape, x.dtype)) for x in self._line.inputs]
         tangents[self._input] = v if v.dtype == self._in.dtype else astype(v, self._in.dtype)
         return self._line.push(tangents)[self._output]
+
+
+class Gate(Jacobian):
+    """Of one recorded gate by one of its operands."""
+
+    def __init__(self, node: Node, operand: int) -> None:
+        if node.primitive is None or node.data is None:
+            raise StructureError("only a gate that was run has a local Jacobian")
+        count = len(gate_of(node).inputs)
+        if not 0 <= operand < count:
+            raise ShapeError(f"{node.name} has operands 0 to {count - 1}, received {operand}")
+        super().__init__(node.type, operand_type(node, operand))
+        self._node, self._operand = node, operand
+
+    def _find_form(self) -> Form:
+        return local_form(self._node, self._operand)
+
+    def _moved(self, direction: str, v: Tensor, into: ArrayType) -> Tensor:
+        found = getattr(local_of(self._node, self._operand), direction)(bare.xp, v._concrete("J"))
+        return constant(np.zeros(*into) if found is None else np.asarray(found))
+
+    def _push(self, v: Tensor) -> Tensor:
+        return self._moved("push", v, self._out)
+
+    def _pull(self, u: Tensor) -> Tensor:
+        return self._moved("pull", u, self._in)
 
 
 class Closed(Jacobian):

@@ -124,7 +124,8 @@ def _any_entry(map: IndexMap, tables: tuple[Any, ...]) -> Term:
             side.append(position)
         sides.append(tuple(side))
     guards = tuple(g for g in term.guards if g.position in (*sides[0], *sides[1]))
-    return Term(sizes, *sides, guards=guards)
+    out, inn = sides
+    return Term(sizes, out, inn, guards=guards)
 
 
 def _product(local: Product, out_shape: Shape, in_shape: Shape, dtype: Any, loose: bool) -> Form:

@@ -104,20 +104,22 @@ def relation_of(function: Callable[..., Any], type: ArrayType) -> tuple[Relation
         elif output is input:
             found.append((Relation(y.shape, x.shape, (identity(x.shape),)), y.type))
         else:
-            relation, _ = eliminate(
+            made, _ = eliminate(
                 line.order, output, input,
                 lambda node: locals_of(node, line.active, loose=True), algebra=of_form,
             )  # fmt: skip
-            found.append((relation or Relation(y.shape, x.shape, ()), y.type))
+            found.append((made or Relation(y.shape, x.shape, ()), y.type))
         return y
 
     trace(run, [type], pure=True)
-    return found[0]
+    relation, out = found[0]
+    return relation, out
 
 
 def pattern_of(relation: Relation) -> Pattern:
     """The pairs of a relation as a sparsity pattern."""
-    rows, columns = [], []
+    rows: list[Any] = []
+    columns: list[Any] = []
     total = sum(t.size() for t in relation.terms)
     if total > ENTRIES:
         raise StructureError(f"a pattern of {total:,} entries, too many to write out")
@@ -136,5 +138,5 @@ def pattern_of(relation: Relation) -> Pattern:
             entries = np.broadcast_to(p, box).reshape(-1)
             found.append(entries if keep.all() else entries[keep])
     none = np.zeros(0, np.int64)
-    pairs = [np.concatenate(x) if x else none for x in (rows, columns)]
-    return Pattern.of(*pairs, relation.shape)
+    left, right = (np.concatenate(x) if x else none for x in (rows, columns))
+    return Pattern.of(left, right, relation.shape)

@@ -61,15 +61,20 @@ class Gate:
 
 
 class Custom(Primitive):
-    """The primitive around one use of a user's gate."""
+    """The primitive around one use of a user's gate.
+
+    Each run of `forward` works on a new copy, `gate`, of the object as it was `given`: compiled
+    code and loops run it often, and what it keeps is for the backward of the same run.
+    """
 
     joint = True  # one call of backward answers for all inputs
 
-    def __init__(self, gate: Any) -> None:
-        self.gate = gate
-        self.name = type(gate).__name__
+    def __init__(self, given: Any) -> None:
+        self.gate = self.given = given
+        self.name = type(given).__name__
 
     def forward(self, *inputs: Array) -> Any:
+        self.gate = copy.copy(self.given)
         out = self.gate.forward(*map(read_only, inputs))
         if isinstance(out, (tuple, list)):
             return tuple(self._array(o) for o in out)
@@ -96,7 +101,7 @@ class Custom(Primitive):
         # what a gate of plain NumPy makes is known only by running it
         zeros = [np.zeros(t.shape, t.dtype) for t in types]
         with np.errstate(all="ignore"):
-            out = type(self)(copy.copy(self.gate)).forward(*zeros)
+            out = type(self)(self.given).forward(*zeros)
         if isinstance(out, tuple):
             return TupleType(tuple(ArrayType(o.shape, o.dtype) for o in out))
         return ArrayType(out.shape, out.dtype)
@@ -155,7 +160,7 @@ class Custom(Primitive):
     def batch(self, xp: Any, n: int, inputs: Sequence[Any], batched: Sequence[bool],
               params: Params) -> Any:  # fmt: skip
         rows = [
-            copy.copy(self.gate)(*(x[k] if b else x for x, b in zip(inputs, batched, strict=True)))
+            self.given(*(x[k] if b else x for x, b in zip(inputs, batched, strict=True)))
             for k in range(n)
         ]
         if rows and isinstance(rows[0], tuple):
@@ -163,7 +168,7 @@ class Custom(Primitive):
         return stack(rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self.gate,))
+        return (type(self), (self.given,), {"gate": self.gate})
 
 
 def filled(upstream: Any, out: Any) -> tuple[Any, ...]:
@@ -230,7 +235,7 @@ class Derived(Primitive):
 
     def forward(self, *arrays: Array, count: int, index: int | None) -> Any:
         before, inputs = arrays[:count], arrays[count:]
-        custom = type(self.custom)(copy.copy(self.custom.gate))
+        custom = type(self.custom)(self.custom.given)
         custom.forward(*inputs)  # what backward needs is remembered by forward
         if index is not None:
             return push_by_pulling(custom, index, before[0], before[1:], inputs)
@@ -304,6 +309,7 @@ class CustomTensor(Custom):
     """The primitive around a gate written in chainrule's operations."""
 
     def forward(self, *inputs: Array) -> Any:
+        self.gate = copy.copy(self.given)
         with context(trace=None, recording=False):
             out = self.gate.forward(*(constant(np.asarray(x)) for x in inputs))
         if isinstance(out, (tuple, list)):

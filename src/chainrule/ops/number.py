@@ -61,5 +61,19 @@ class TracedNumber:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
         self._refuse("NumPy")
 
+    def __round__(self, digits: int | None = None) -> NoReturn:
+        self._refuse("round() (cr.round gives a Tensor)")
+
+    def __divmod__(self, other: Any) -> tuple[Any, Any]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
+        return other // self, other % self
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            self._refuse(f"the format {spec!r}")
+        return str(self)
+
     def __repr__(self) -> str:
         return f"traced({self.kind.__name__} {self.name})"

@@ -135,7 +135,8 @@ class Tensor:
     def grad(self) -> Tensor | None:
         """The gradient that the last `backward` left here: a constant of this shape, or None.
 
-        In a traced function it is the gradient that the function itself has made so far.
+        In a traced function it is the gradient that the function itself has made so far. What is
+        set is cast to the dtype of the Tensor; another shape is refused.
         """
         trace = CONTEXT.get().trace
         return getattr(self, "_grad", None) if trace is None else trace.gradient(self)
@@ -150,6 +151,10 @@ class Tensor:
                     f"{gradient.shape}"
                 )
             value = gradient.detach()
+            if value.dtype != self.dtype:
+                from .dispatch import astype
+
+                value = astype(value, self.dtype)
         trace = CONTEXT.get().trace
         if trace is None:
             self._grad = value
@@ -500,7 +505,16 @@ def as_array(value: ArrayLike) -> Array:
     if array.dtype.char == "O":
         raise DTypeError(f"cannot make an array of {type(value).__name__}: {value!r:.80}")
     dtype = check_dtype(array.dtype)
-    return array if array.dtype is dtype else array.astype(dtype)
+    if array.dtype is dtype:
+        return array
+    trace = CONTEXT.get().trace
+    if trace is not None and trace.compiled and not array.dtype.isnative:
+        raise TraceError(
+            "an array in the byte order of other machines is converted while the function is "
+            f"compiled, which would keep the value it has now ({program_line()}): convert it "
+            'outside with x.astype(x.dtype.newbyteorder("=")), or pass it as an argument'
+        )
+    return array.astype(dtype)
 
 
 def tensor(value: ArrayLike, dtype: Any = None) -> Tensor:

@@ -6,6 +6,7 @@ from outside (a variable, a constant's array, a Tensor of an outer trace) is cap
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from sys import getrefcount
@@ -20,7 +21,7 @@ from ..core.indexmap import broadcast_map
 from ..core.node import Node, caller
 from ..core.primitive import ITEM, Elementwise, Params, Primitive
 from ..core.types import ArrayType, TupleType, broadcast_shapes
-from ..errors import GradientError, ShapeError, TraceError
+from ..errors import DTypeError, GradientError, ShapeError, TraceError
 from .dispatch import BROADCAST, CAST, STOP_GRADIENT, stop_gradient, to_tensor
 from .number import TracedNumber
 from .tensor import Array, ArrayLike, Tensor, constant, program_line, variable
@@ -118,10 +119,11 @@ class Trace:
         dtypes = [x.dtype for x in operands if hasattr(x, "dtype")]
         # a number takes the dtype of its neighbours, except beside integers it is compared with
         takes = bool(dtypes) and (primitive.casts or dtypes[-1].kind == "f")
-        nodes = [
-            self.lift(x if hasattr(x, "dtype") else _number(x, dtypes[-1] if takes else None))
-            for x in operands
-        ]
+        dtype = dtypes[-1] if takes else None
+        try:
+            nodes = [self.lift(x if hasattr(x, "dtype") else _number(x, dtype)) for x in operands]
+        except OverflowError as error:
+            raise DTypeError(f"{primitive.name}: {error}; cast the array first") from None
         shape = broadcast_shapes(*(n.shape for n in nodes))
         full = tuple(
             n if n.shape == shape
@@ -224,10 +226,17 @@ class Trace:
 
 
 def _number(x: Any, dtype: Any) -> Any:
-    """A number as an array or Tensor of a dtype (None: that of Python); others as they are."""
+    """A number as an array or Tensor of a dtype (None: that of Python); others as they are.
+
+    A whole number beyond 64 bits is compared as an infinite one: no integer reaches it.
+    """
     if isinstance(x, TracedNumber):
         return x.astype(x.exact.dtype if dtype is None else dtype)
-    return np.asarray(x, dtype) if isinstance(x, (bool, int, float)) else x
+    if not isinstance(x, (bool, int, float)):
+        return x
+    if dtype is None and isinstance(x, int) and not -(2**63) <= x < 2**64:
+        x = math.copysign(math.inf, x)
+    return np.asarray(x, dtype)
 
 
 def by_reference(graph: Graph) -> list[tuple[Tensor, Node]]:
