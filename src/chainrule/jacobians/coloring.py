@@ -1,10 +1,10 @@
 """Colouring: which columns of a sparse Jacobian one push can find at once.
 
-Columns without a row in common keep apart in J·(sum of their unit vectors): each entry of the result
-is one entry of J (Curtis, Powell, Reid 1974). Columns that share a row need different colours, and
-the number of colours is the number of pushes (Coleman, Moré 1983); rows and pulls likewise.
-Rows with many entries would force many colours; they are pulled by themselves, and the columns of
-the rest are coloured (a bidirectional colouring: Gebremedhin, Manne, Pothen 2005).
+Columns without a row in common keep apart in J·(sum of their unit vectors): each entry of the
+result is one entry of J (Curtis, Powell, Reid 1974). Columns that share a row need different
+colours, and the number of colours is the number of pushes (Coleman, Moré 1983); rows and pulls
+likewise. Rows with many entries would force many colours; they are pulled by themselves, and the
+columns of the rest are coloured (a bidirectional colouring: Gebremedhin, Manne, Pothen 2005).
 """
 
 from __future__ import annotations
@@ -205,7 +205,9 @@ def color_columns(pattern: Pattern) -> Array:
             if better is not None:
                 colors = better
                 break
-    return np.where(_counts(pattern) > 0, colors, -1)
+    full = _counts(pattern) > 0
+    used = np.bincount(colors[full], minlength=1) > 0  # linear colours may leave some out
+    return np.where(full, (np.cumsum(used) - 1)[np.minimum(colors, used.size - 1)], -1)
 
 
 # -- greedy ------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""Sparse Jacobians in few compiled passes: prepared once for a pattern, evaluated at many points."""
+"""Sparse Jacobians in few compiled passes: prepared once for a pattern, evaluated at any point."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,11 +85,14 @@ class Compressed:
                 f"prepared for {self.type}, received shape {array.shape}: prepare it anew"
             )
         if len(self._batches) == 1:
-            return np.asarray(self._entries(array))
-        values = np.zeros(self.pattern.nnz, self.type.dtype)
-        for batch in self._batches:
-            found = np.asarray(self._entries(array, batch.slots, *self._seeds(batch)))
-            values[batch.places] = found[: batch.places.size]
+            return as_array(self._entries(array))
+        found = [
+            as_array(self._entries(array, b.slots, *self._seeds(b)))[: b.places.size]
+            for b in self._batches
+        ]
+        values = np.zeros(self.pattern.nnz, found[0].dtype if found else self.type.dtype)
+        for batch, own in zip(self._batches, found, strict=True):
+            values[batch.places] = own
         return values
 
     def csr(self, x: ArrayLike) -> Any:
@@ -104,11 +108,9 @@ class Compressed:
 
     def __repr__(self) -> str:
         (m, n), c = self.pattern.shape, self.coloring
-        other = "pulls" if c.mode == "push" else "pushes"
-        passes = f"{c.count} {'pushes' if c.mode == 'push' else 'pulls'}"
-        if c.peeled.size:
-            passes += f" and {c.peeled.size} {other}"
-        return f"Compressed({m}×{n}, {self.pattern.nnz} nonzeros, {passes})"
+        other = "pull" if c.mode == "push" else "push"
+        passes = f"{c.count} {c.mode}" + (f", {c.peeled.size} {other}" if c.peeled.size else "")
+        return f"Compressed({m}×{n}, {self.pattern.nnz} nonzeros, passes: {passes})"
 
     # -- passes -------------------------------------------------------------------------------
 
@@ -122,7 +124,7 @@ class Compressed:
         cuts = [*np.flatnonzero(np.diff(number, prepend=-1)).tolist(), c.passes]
         slots = c.slots(pattern)
         batches = []
-        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, last in pairwise(cuts):
             places = np.flatnonzero((slots >= starts[first]) & (slots < starts[last]))
             colors = min(first, c.count), min(last, c.count)
             peeled = max(first - c.count, 0), max(last - c.count, 0)

@@ -208,11 +208,7 @@ class Jacobian:
 
     def _materialize(self) -> Tensor:
         m, n = self.shape
-        if self.dense_nbytes > DENSE_LIMIT:
-            raise ShapeError(
-                f"the dense Jacobian of shape ({m}, {n}) takes {self.dense_nbytes / 1e9:,.0f} "
-                "GB; use J @ v and u @ J, which need none of it"
-            )
+        self._check_size()
         if self._is_constant() and self.form is not None:
             return constant(apply.dense(self.form))
         shape = self.out_shape + self.in_shape
@@ -226,6 +222,14 @@ class Jacobian:
         if by_rows:
             return reshape(found, shape)
         return reshape(moveaxis(reshape(found, (n, m)), 0, 1), shape)
+
+    def _check_size(self) -> None:
+        m, n = self.shape
+        if self.dense_nbytes > DENSE_LIMIT:
+            raise ShapeError(
+                f"the dense Jacobian of shape ({m}, {n}) takes {self.dense_nbytes / 1e9:,.0f} "
+                "GB; use J @ v and u @ J, which need none of it"
+            )
 
     def _is_constant(self) -> bool:
         """Whether it depends on nothing that is being recorded or traced."""
@@ -313,9 +317,14 @@ class Recorded(Jacobian):
         """
         return self._plan if self.form is not None else None
 
-    def _find_form(self) -> Form:
+    @property
+    def ends(self) -> tuple[Linearized, Node | None, Node | None]:
+        """The recorded graph, and the nodes of output and input in it."""
         line = self._line
-        output, input = line.outputs[self._output]._node, line.inputs[self._input]._node
+        return line, line.outputs[self._output]._node, line.inputs[self._input]._node
+
+    def _find_form(self) -> Form:
+        line, output, input = self.ends
         assert input is not None
         if CONTEXT.get().trace is not None or input.data is None:
             raise StructureError("it is found from values, and this is being traced")

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..autodiff.reverse import Linearized
+from ..core.primitive import LinearGate
 from ..core.types import ArrayType, Shape, size_of
-from ..errors import StructureError
+from ..errors import GradientError, StructureError
 from ..ops.tracing import trace
 from .apply import flat
 from .coloring import Pattern
@@ -23,6 +24,7 @@ from .compose import solve
 from .eliminate import eliminate
 from .form import Form, canonical
 from .graph import locals_of
+from .leaves import value_of
 from .positions import symbols_of
 from .term import Term, full, identity
 
@@ -87,16 +89,27 @@ def _joined(second: Term, first: Term) -> Term | None:
     return solve(both, list(zip(second.inn, first.out, strict=True)), loose=True)
 
 
-def relation_of(function: Callable[..., Any], type: ArrayType) -> tuple[Relation, ArrayType]:
-    """What the output of a function of one array relates to it, and the output's type.
+def relation_of(
+    function: Callable[..., Any], type: ArrayType
+) -> tuple[Relation, ArrayType, list[Any]]:
+    """What the output of a function of one array relates to it, the output's type, and the tables.
 
-    The function is traced, so that it holds for all values; TraceError where that cannot be.
+    The function is traced, so that it holds for all values; TraceError where that cannot be. It
+    rests on what is in the tables of its selections.
     """
     found: list[Any] = []
+    tables: list[Any] = []
 
     def run(x: Any) -> Any:
         line = Linearized(lambda xs: function(xs[0]), [x])
+        if len(line.outputs) != 1:
+            raise GradientError(f"one output is needed, received {len(line.outputs)}")
         (y,) = line.outputs
+        for node in line.order:
+            if isinstance(node.primitive, LinearGate):
+                tables.extend(
+                    t for t in map(value_of, node.inputs[1:]) if isinstance(t, np.ndarray)
+                )
         output, input = y._node, line.inputs[0]._node
         assert input is not None
         if output is None or output not in line.active:
@@ -113,7 +126,7 @@ def relation_of(function: Callable[..., Any], type: ArrayType) -> tuple[Relation
 
     trace(run, [type], pure=True)
     relation, out = found[0]
-    return relation, out
+    return relation, out, tables
 
 
 def pattern_of(relation: Relation) -> Pattern:

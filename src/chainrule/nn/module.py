@@ -129,7 +129,7 @@ class Module:
             value
             for _, module in _modules(self)
             for name, value in vars(module).items()
-            if (name,) not in module._marks and not isinstance(value, (Module, list, tuple, dict))
+            if (name,) not in module._marks and not _holds_arrays(value)
         ]
 
     # -- state --------------------------------------------------------------------------------
@@ -321,6 +321,14 @@ def _items(value: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(value, dict):
         return ((str(key), item) for key, item in value.items())
     return ()
+
+
+def _holds_arrays(value: Any) -> bool:
+    """Whether it is a Module or a container with modules or arrays in it."""
+    if isinstance(value, (list, tuple, dict)):
+        inner = value.values() if isinstance(value, dict) else value
+        return any(isinstance(x, (Tensor, np.ndarray)) or _holds_arrays(x) for x in inner)
+    return isinstance(value, Module)
 
 
 def _modules(root: Module) -> list[tuple[Path, Module]]:

@@ -321,7 +321,11 @@ def in_dtype(x: Any, dtype: np.dtype[Any]) -> Any:
     """An operand in this dtype."""
     if isinstance(x, TracedNumber):
         return x.astype(dtype)
-    return astype(x, dtype, copy=False) if isinstance(x, Tensor) else np.asarray(x, dtype)
+    if isinstance(x, Tensor):
+        return astype(x, dtype, copy=False)
+    if isinstance(x, np.ndarray) and x.dtype != dtype and CONTEXT.get().trace is not None:
+        return astype(constant(x), dtype)  # it may change between the runs of what is traced
+    return np.asarray(x, dtype)
 
 
 RANKS = {"b": 0, "i": 1, "u": 1, "f": 2}
