@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from ..core.indexmap import reshape_map
-from ..core.types import Shape, size_of
+from ..core.types import Shape
+from ..errors import StructureError
 from .arrays import over, read
 from .compose import simplified, solve
-from .form import Form, made
-from .positions import Factor, Position, Symbol, plain, symbols_of, values_of
-from .term import Term, of_map
+from .form import Form
+from .positions import Position, Symbol, plain, symbols_of, values_of
+from .term import Term
+
+WRITTEN = 2**28
+"""Entries of a form that are written out."""
 
 
 def push(form: Form, v: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -105,21 +108,16 @@ def write(out: Any, values: Any, symbols: Sequence[Symbol], positions: Sequence[
 # -- the diagonal ------------------------------------------------------------------------------
 
 
-def flattened(form: Form) -> Form:
-    """The same form from flat to flat."""
-    (m, n) = form.shape
-    left = made((m,), form.out_shape, form.dtype, [of_map(reshape_map(form.out_shape, (m,)))])
-    right = made(form.in_shape, (n,), form.dtype, [of_map(reshape_map((n,), form.in_shape))])
-    return left @ form @ right
-
-
 def diagonal(form: Form) -> np.ndarray[Any, Any]:
     """The entries J[i, i]: in the shape of the input if output and input have one, else flat."""
     if form.out_shape != form.in_shape:
-        form = flattened(form)
-    shape = tuple(min(m, n) for m, n in zip(form.out_shape, form.in_shape, strict=True))
-    out = np.zeros(shape, form.dtype)
-    for term in _on_diagonal(form):
+        return _flat_diagonal(form)
+    try:
+        terms = _on_diagonal(form)
+    except StructureError:
+        return _flat_diagonal(form).reshape(form.out_shape)
+    out = np.zeros(form.out_shape, form.dtype)
+    for term in terms:
         symbols = _ordered(term.out)
         with np.errstate(all="ignore"):
             write(out, over(term, symbols, form.dtype), symbols, term.out, term.sizes)
@@ -127,18 +125,32 @@ def diagonal(form: Form) -> np.ndarray[Any, Any]:
 
 
 def trace(form: Form) -> Any:
-    """Σ J[i, i], without making the diagonal."""
-    if form.out_shape != form.in_shape:
-        form = flattened(form)
-    shape = tuple(min(m, n) for m, n in zip(form.out_shape, form.in_shape, strict=True))
+    """Σ J[i, i], where it can be without making the diagonal."""
+    try:
+        if form.out_shape != form.in_shape:
+            raise StructureError("other shapes")
+        terms = _on_diagonal(form)
+    except StructureError:
+        return _flat_diagonal(form).sum()
     total = np.zeros((), form.dtype)
-    for term in _on_diagonal(form):
+    for term in terms:
         symbols = _ordered(term.out)
         with np.errstate(all="ignore"):
             values = over(term, symbols, form.dtype)
-        inside = np.broadcast_to(flat(term.out, shape, term.sizes, symbols) >= 0, values.shape)
-        total = total + np.sum(values, where=inside)
+        inside = flat(term.out, form.out_shape, term.sizes, symbols) >= 0
+        total = total + np.sum(values, where=np.broadcast_to(inside, values.shape))
     return total[()]
+
+
+def _flat_diagonal(form: Form) -> np.ndarray[Any, Any]:
+    """The diagonal from all entries."""
+    if entries(form) > WRITTEN:
+        raise StructureError(f"a diagonal of {entries(form):,} entries has to be looked for")
+    rows, columns, values = coordinates(form)
+    out = np.zeros(min(form.shape), form.dtype)
+    on = rows == columns
+    np.add.at(out, rows[on], values[on])
+    return out
 
 
 def _on_diagonal(form: Form) -> list[Term]:
@@ -154,19 +166,3 @@ def _on_diagonal(form: Form) -> list[Term]:
 def entries(form: Form) -> int:
     """Entries of the boxes of both sides: at least as many as there are nonzeros."""
     return sum(prod(t.sizes[s] for s in t.ends) for t in form.terms)
-
-
-__all__ = [
-    "Factor",
-    "coordinates",
-    "dense",
-    "diagonal",
-    "entries",
-    "flat",
-    "flattened",
-    "pull",
-    "push",
-    "size_of",
-    "trace",
-    "write",
-]  # fmt: skip

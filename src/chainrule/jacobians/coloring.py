@@ -24,7 +24,8 @@ Mode = Literal["push", "pull"]
 
 SAMPLE = 16
 """Rows that a proposal is tried on before all are."""
-PROPOSALS = 2**14
+WORK = 2**18
+"""Proposals times colours, for such a row."""
 TRIED = 4
 """Proposals that are verified on all rows, for a number of colours."""
 ABOVE = 4
@@ -260,13 +261,11 @@ def linear_colors(pattern: Pattern, k: int) -> Array | None:
     if k == 0 or not pattern.nnz:
         return None if k == 0 and pattern.nnz else np.zeros(n, np.int64)
     strides = _strides(pattern)
-    while len(strides) > 1 and k ** len(strides) > PROPOSALS:
+    while len(strides) > 1 and k ** (len(strides) + 1) > WORK:
         strides.pop()
     digits = _digits(strides, n)
-    if k > PROPOSALS:
-        proposals = np.ones((1, 1), np.int64)
-    else:
-        proposals = np.array(list(product(range(k), repeat=len(strides))), np.int64)
+    each = product(range(k), repeat=len(strides)) if k ** (len(strides) + 1) <= WORK else [(1,)]
+    proposals = np.array(list(each), np.int64)
     for i in np.linspace(0, pattern.shape[0] - 1, SAMPLE).astype(int):
         own = pattern.indices[pattern.indptr[i] : pattern.indptr[i + 1]]
         found = np.sort(proposals @ digits[:, own] % k, axis=1)

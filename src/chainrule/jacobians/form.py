@@ -12,7 +12,7 @@ from ..core.types import Shape, size_of
 from ..errors import StructureError
 from .arrays import as_float, nbytes, plus, scaled
 from .compose import collapsed, compose
-from .positions import Affine, Entry, Factor, Position, Symbol, at, symbols_of
+from .positions import Affine, Entry, Factor, Position, Symbol, at, next_symbol, symbols_of
 from .term import Term, full, identity
 
 TERMS = 8
@@ -110,6 +110,9 @@ def canonical(term: Term) -> tuple[Any, Term]:
     for p in term.positions:
         for s in symbols_of(p):
             order.setdefault(s, -1 - len(order))
+    for s in term.sizes:  # of what is summed over: a name that no other term has
+        if s not in order and s < 0:
+            order[s] = next_symbol()
     # names that are the same for all terms: negative, by first appearance
     sizes = {order.get(s, s): n for s, n in term.sizes.items()}
     new = replace(
@@ -122,7 +125,7 @@ def canonical(term: Term) -> tuple[Any, Term]:
         ),
         guards=tuple(g._replace(position=_named(g.position, order)) for g in term.guards),
     )
-    shared = tuple((s, sizes[s]) for s in sorted(order.values()))
+    shared = tuple((s, sizes[s]) for s in sorted(order.values()) if s < 0)
     return (new.out, new.inn, frozenset(new.guards), shared), new
 
 

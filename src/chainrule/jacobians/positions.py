@@ -101,7 +101,8 @@ def _table_moved(position: Entry, values: Mapping[Symbol, Position], sizes: Mapp
     places = [values.get(s, at(s)) for s in position.axes]
     found = [plain(p) for p in places]
     if None not in found and len(set(found)) == len(found):
-        return Entry(position.table, tuple(found))  # type: ignore[arg-type]
+        if tuple(sizes[s] for s in found) == position.table.shape:  # type: ignore[index]
+            return Entry(position.table, tuple(found))  # type: ignore[arg-type]
     symbols = tuple(sorted({s for p in places for s in symbols_of(p)}))
     size = prod(sizes[s] for s in symbols)
     if size > 4 * max(

@@ -22,9 +22,6 @@ from .graph import locals_of
 from .jacobian import Jacobian, Recorded
 from .relation import Relation, of_form, pattern_of, relation_of
 
-ENTRIES = 2**28
-"""Entries of the boxes of terms that are written out for a sparse array."""
-
 
 class Sparse(Jacobian):
     """Of a pattern and the values in it, row by row (CSR)."""
@@ -141,7 +138,7 @@ def csr(jacobian: Jacobian) -> Any:
     form = jacobian.form
     if form is not None:
         count = apply.entries(form)
-        if count > ENTRIES:
+        if count > apply.WRITTEN:
             raise StructureError(
                 f"a sparse array of {count:,} entries ({jacobian.structure}) is too large; "
                 "use J @ v and u @ J"
