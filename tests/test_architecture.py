@@ -143,7 +143,7 @@ def public_names() -> list[str]:
     rooms = {"data", "errors", "explain", "linalg", "nn", "optim", "random", "train"}
     return sorted(
         name
-        for name in {*vars(cr), *rooms, "compile", "load", "save"}
+        for name in {*vars(cr), *rooms, *cr._LATER_NAMES}
         if not name.startswith("_") and (name in rooms or not inspect.ismodule(getattr(cr, name)))
     )
 

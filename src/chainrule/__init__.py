@@ -38,8 +38,6 @@ from .core.types import (
     uint64,
 )
 from .errors import ChainruleError
-from .jacobians.functions import hessian, jacobian
-from .jacobians.jacobian import Jacobian
 from .namespace import __array_namespace_info__
 from .ops import *
 
@@ -56,13 +54,19 @@ __all__ = [
 __all__ += ops.__all__
 
 _LATER_ROOMS = ("data", "explain", "nn", "optim", "train")
-_LATER_NAMES = {"compile": ".compiler.compile", "load": ".files", "save": ".files"}
+_LATER_NAMES = {
+    "Jacobian": ".jacobians.jacobian", "compile": ".compiler.compile",
+    "hessian": ".jacobians.functions", "jacobian": ".jacobians.functions",
+    "load": ".files", "save": ".files",
+}  # fmt: skip
 
 
 if _typing.TYPE_CHECKING:
     from . import data, explain, nn, optim, train
     from .compiler.compile import compile
     from .files import load, save
+    from .jacobians.functions import hessian, jacobian
+    from .jacobians.jacobian import Jacobian
 
 
 def __getattr__(name: str) -> _typing.Any:
