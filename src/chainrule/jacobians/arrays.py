@@ -125,7 +125,8 @@ def _through_tables(array: Any, positions: Sequence[Position], sizes: Mapping[Sy
             rest[axis : axis + 1] = [at(s) for s in symbols]
     found = [plain(p) for p in rest]
     if None not in found and len(set(found)) == len(found):
-        return Factor(array, tuple(found))  # type: ignore[arg-type]
+        if tuple(array.shape) == tuple(sizes[s] for s in found):  # type: ignore[index]
+            return Factor(array, tuple(found))  # type: ignore[arg-type]
     return read(array, rest, sizes)
 
 

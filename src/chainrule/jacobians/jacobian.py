@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -165,11 +166,11 @@ class Jacobian:
 
     def matvec(self, v: Any) -> Any:
         """J v for flat v, as SciPy's iterative solvers call it (scipy.sparse.linalg)."""
-        return np.asarray(self @ np.reshape(v, -1))
+        return np.array(self @ np.reshape(v, -1))  # a copy: solvers write into it
 
     def rmatvec(self, u: Any) -> Any:
         """uᵀ J for flat u, as SciPy's iterative solvers call it."""
-        return np.asarray(np.reshape(u, -1) @ self)
+        return np.array(np.reshape(u, -1) @ self)
 
     @property
     def T(self) -> Jacobian:
@@ -337,7 +338,7 @@ class Recorded(Jacobian):
         form, self._plan = eliminate(
             line.order, output, input, lambda node: locals_of(node, active), self._mode
         )
-        return zero if form is None else form
+        return zero if form is None else replace(form, dtype=self.dtype)
 
     def _is_constant(self) -> bool:
         return super()._is_constant() and not self._line.differentiable

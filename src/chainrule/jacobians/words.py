@@ -19,7 +19,7 @@ import numpy as np
 from ..core.types import Shape
 from .apply import flat
 from .form import Form
-from .positions import Affine, Entry, Position, Symbol, affine, plain, span, symbols_of
+from .positions import Affine, Entry, Position, Symbol, affine, at, plain, span, symbols_of
 from .term import Term
 
 
@@ -28,7 +28,7 @@ class Axis(NamedTuple):
 
     position: Position
     n: int
-    number: int
+    number: int | tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Sketch:
     factors: tuple[frozenset[Symbol], ...]
     unit: bool
     """Whether no number stands in front of it."""
-    cut: bool = False
-    """Whether guards leave out more than positions outside an axis."""
+    guarded: bool
+    """Whether some positions lie outside their axis."""
 
     @property
     def shape(self) -> Shape:
@@ -67,11 +67,11 @@ def words(form: Form) -> str:
     """What the structure of a form is called: "diagonal", "identity ⊗ dense 5×4", …"""
     if not form.terms:
         return "zero"
-    sketches = [_sketch(t, form) for t in form.terms]
+    sketches = [sketch_of(t, form) for t in form.terms]
     said = _permutation(form, sketches) or _said(sketches, form.shape)
-    if said.startswith("dense") and said == _dense(form.shape):
-        return f"{said}: {_reason(form)}"
-    return said
+    if said != _dense(form.shape):
+        return said
+    return f"{said}: {_reason(form)}" if said.startswith("dense") else said.split()[0]
 
 
 def _reason(form: Form) -> str:
@@ -96,7 +96,7 @@ def _times(numbers: Iterable[int]) -> str:
     return "×".join(str(n) for n in numbers)
 
 
-def _sketch(term: Term, form: Form) -> Sketch:
+def sketch_of(term: Term, form: Form) -> Sketch:
     """The term without symbols of one value."""
     single = {s for s, n in term.sizes.items() if n == 1}
 
@@ -112,25 +112,39 @@ def _sketch(term: Term, form: Form) -> Sketch:
         found = zip(positions, shape, range(len(shape)), strict=True)
         return tuple(Axis(without(p), n, k) for p, n, k in found if n != 1)
 
-    places = [*zip(term.out, form.out_shape, strict=True),
-              *zip(term.inn, form.in_shape, strict=True)]  # fmt: skip
-    known = {(p, n) for p, n in places}
+    out, inn = axes(term.out, form.out_shape), axes(term.inn, form.in_shape)
+    known = {(a.position, a.n) for a in (*out, *inn)}
+    known |= {(_mirrored(p, n), n) for p, n in known}
+    guards = [(without(g.position), g.size) for g in term.guards]
+    masks = [frozenset(symbols_of(p)) for p, n in guards if (p, n) not in known]
+    sizes = {s: n for s, n in term.sizes.items() if s not in single}
     return Sketch(
-        {s: n for s, n in term.sizes.items() if s not in single},
-        axes(term.out, form.out_shape),
-        axes(term.inn, form.in_shape),
-        tuple(frozenset(f.symbols) - single for f in term.factors if f.array.size > 1),
+        sizes, _digits(out, sizes), inn,
+        (*(frozenset(f.symbols) - single for f in term.factors if f.array.size > 1), *masks),
         term.scale == 1 and all(f.array.size > 1 for f in term.factors),
-        any(not _inside(g.position, g.size, known) for g in term.guards),
-    )
+        len(masks) < len(guards),
+    )  # fmt: skip
 
 
-def _inside(position: Position, size: int, known: set[tuple[Position, int]]) -> bool:
-    """Whether a guard says that a position lies inside its axis, or inside its mirror image."""
-    if (position, size) in known or isinstance(position, Entry):
-        return (position, size) in known
-    mirrored = affine({s: -a for s, a in position.terms}, size - 1 - position.offset)
-    return (mirrored, size) in known
+def _mirrored(position: Position, n: int) -> Position:
+    """The position counted from the end: it lies inside the axis where the other does."""
+    if isinstance(position, Entry):
+        return position
+    return affine({s: -a for s, a in position.terms}, n - 1 - position.offset)
+
+
+def _digits(axes: Sequence[Axis], sizes: Mapping[Symbol, int]) -> tuple[Axis, ...]:
+    """Axes that count in digits of symbols, as an axis for each digit."""
+    found: list[Axis] = []
+    for a in axes:
+        if isinstance(a.position, Affine) and len(a.position.terms) > 1 and _covers([a], sizes):
+            order = sorted(a.position.terms, key=lambda pair: -pair[1])
+            if order[-1][1] == 1:
+                found += [Axis(at(s), sizes[s], (a.number, k))  # type: ignore[arg-type]
+                          for k, (s, _) in enumerate(order)]  # fmt: skip
+                continue
+        found.append(a)
+    return tuple(found)
 
 
 # -- sums of terms -----------------------------------------------------------------------------
@@ -140,7 +154,7 @@ def _said(terms: Sequence[Sketch], shape: Shape) -> str:
     """The words for a sum of terms, m×n."""
     if len(terms) == 1:
         return _one(terms[0])
-    pairs = _shared(terms)
+    pairs = shared(terms)
     if not pairs:
         return _sum(terms, shape)
     inner = [_stripped(t, pairs) for t in terms]
@@ -178,7 +192,7 @@ def _sum(terms: Sequence[Sketch], shape: Shape) -> str:
 def _bands(offsets: set[int], shape: Shape) -> str:
     """Diagonals at these offsets (input place - output place)."""
     m, n = shape
-    if offsets == {0}:
+    if offsets == {0} and m == n:
         return "diagonal"
     if len(offsets) == max(m, n) and m == n:
         if max(offsets) == 0:
@@ -223,13 +237,14 @@ def _permutation(form: Form, sketches: Sequence[Sketch]) -> str | None:
             seen[places[places >= 0]] = True
         if not seen.all():
             return None
-    return "permutation"
+    return "permutation (roll)" if all(_offset(t) is not None for t in sketches) else "permutation"
 
 
 # -- blocks ------------------------------------------------------------------------------------
 
 
-Pair = tuple[int, int]
+Number = int | tuple[int, int]
+Pair = tuple[Number, Number]
 
 
 def _delta(t: Sketch, pair: Pair) -> Symbol | None:
@@ -244,7 +259,7 @@ def _delta(t: Sketch, pair: Pair) -> Symbol | None:
     return s if alone else None
 
 
-def _shared(terms: Sequence[Sketch]) -> list[Pair]:
+def shared(terms: Sequence[Sketch]) -> list[Pair]:
     """The pairs of axes that are a delta in all terms."""
     first = terms[0]
     return [
@@ -310,16 +325,17 @@ def _bracket(text: str) -> str:
 
 def _one(t: Sketch) -> str:
     """The words for one term."""
-    if t.above == t.below:
+    if t.above == t.below or _reshaped(t):
         return _scaled(t, _matching(t))
-    pairs = _shared([t])
+    pairs = shared([t])
     deltas = {_delta(t, p) for p in pairs}
     held = any(f & deltas for f in t.factors)
     if held:
         left, core, right = _outside(t)
         tied = any(plain(a.position) is None for a in (*t.out, *t.inn))
         if (core or tied) and not any(f & deltas for f in core) and (left or right):
-            bare = _bracket(_one(replace(t, factors=tuple(core))))
+            bare = _one(replace(t, factors=tuple(core)))
+            bare = f"({bare})" if " ⊗ " in bare else _bracket(bare)
             return ("diagonal · " if left else "") + bare + (" · diagonal" if right else "")
     inner = _stripped(t, pairs) if pairs else t
     said = _inner(inner)
@@ -331,7 +347,7 @@ def _one(t: Sketch) -> str:
 def _scaled(t: Sketch, said: str) -> str:
     """With the number in front, and the diagonal that factors make."""
     if t.factors:
-        return "diagonal" if said.startswith("identity") else f"{said} · diagonal"
+        return "diagonal" if said.startswith(("identity", "diagonal")) else f"{said} · diagonal"
     return said if t.unit else f"c · {said}"
 
 
@@ -403,7 +419,7 @@ def _part(t: Sketch) -> str:
 
 def _blocks(t: Sketch) -> str:
     """Deltas inside a part: blocks; else positions that are tied in no way that has a name."""
-    pairs = _shared([t])
+    pairs = shared([t])
     if pairs:
         return _around(t, pairs, True, _inner(_stripped(t, pairs)))
     if t.below < t.above and not t.factors:
@@ -470,26 +486,33 @@ def _covers(axes: Sequence[Axis], sizes: Mapping[Symbol, int]) -> bool:
 
 def _matching(t: Sketch) -> str:
     """The name of a part in which each entry joins one output to one input."""
-    out, inn = _flat(t.out), _flat(t.inn)
-    whole = _covers(t.out, t.sizes), _covers(t.inn, t.sizes)
-    if out is not None and out == inn and any(whole) and t.shape[0] == t.shape[1] and not t.cut:
+    if _reshaped(t):
         same = [a.n for a in t.out] == [a.n for a in t.inn]
         return "identity" if same else "identity (reshaped)"
-    tables = [isinstance(a.position, Entry) for side in (t.out, t.inn) for a in side]
-    if all(whole) and out is not None and inn is not None and not t.cut:
-        strides = {s: a for s, a in out.terms}
-        flipped = all(abs(strides.get(s, 0)) == abs(a) for s, a in inn.terms)
-        return "permutation (flip)" if flipped else "permutation (transpose)"
+    out, inn = _flat(t.out), _flat(t.inn)
+    tables = out is None or inn is None
+    whole = [_covers(side, t.sizes) and not t.guarded for side in (t.out, t.inn)]
+    if out is not None and inn is not None and all(whole):
+        strides = {s: abs(a) for s, a in out.terms}
+        flipped = all(strides.get(s) == abs(a) for s, a in inn.terms)
+        return f"permutation ({'flip' if flipped else 'transpose'})"
     offset = _offset(t)
     if offset == 0 and t.shape[0] == t.shape[1]:
-        return "diagonal (partial)" if not t.factors else "identity (partial)"
-    if whole[0] and not t.cut:
-        return f"selection ({_through(t.inn, any(tables))})"
-    if whole[1] and not t.cut:
-        return _into(t.out, any(tables))
+        return "diagonal"
+    if whole[0]:
+        return f"selection ({_through(t.inn, tables)})"
+    if whole[1]:
+        return _into(t.out, tables)
     if offset is not None:
         return _bands({offset}, t.shape)
-    return "partial permutation" if not any(tables) else "partial selection (table)"
+    return "selection (table), embedded" if tables else "partial permutation"
+
+
+def _reshaped(t: Sketch) -> bool:
+    """Whether both sides are at the same flat place, whatever that is."""
+    out, inn = _flat(t.out), _flat(t.inn)
+    whole = any(_covers(side, t.sizes) for side in (t.out, t.inn))
+    return out is not None and out == inn and whole and t.shape[0] == t.shape[1]
 
 
 def _through(axes: Sequence[Axis], tables: bool) -> str:
@@ -533,7 +556,7 @@ def _triangle(t: Sketch) -> str | None:
 
 def _windows(t: Sketch, way: str) -> str | None:
     """Each output reads a window of the input, at stride · its place."""
-    shared = t.above & t.below
+    both = t.above & t.below
     if any(plain(a.position) is None for a in t.out):
         return None
     inside: list[Symbol] = []
@@ -541,15 +564,18 @@ def _windows(t: Sketch, way: str) -> str | None:
         own = symbols_of(a.position)
         if isinstance(a.position, Entry):
             return None
-        moving = [s for s in own if s in shared]
+        moving = [s for s in own if s in both]
         if moving:
-            inside += [s for s in own if s not in shared]
+            inside += [s for s in own if s not in both]
             if len(moving) > 1:
                 return None
     if not inside:
         return None
     size = _times(t.sizes[s] for s in inside)
-    steady = not any(f & shared for f in t.factors)
+    steady = not any(f & both for f in t.factors)
     weights = any(f & set(inside) for f in t.factors) and steady
     kind = f"{way}{'convolution' if weights else 'windows'} {size}"
     return f"{'banded/Toeplitz' if steady else 'banded'} ({kind})"
+
+
+__all__ = ["Sketch", "shared", "sketch_of", "words"]
