@@ -206,7 +206,8 @@ def test_what_can_be_compiled():
         lambda x: cr.hvp(f)(x, v), lambda x: cr.jvp(cr.sin, (x,), (v,)),
         lambda x: cr.vjp(cr.sin, x)[1](v), lambda x: cr.vmap(f)(cr.stack([x, x])),
         lambda x: cr.scan(lambda c, y: (c * y, c + y), 1.0, x), cr.remat(cr.sin),
-        lambda x: cr.cond(x[0] > 0, cr.sin, cr.cos, x), lambda x: cr.hessian(f)(x).todense() + 0.0,  # no -0.0
+        lambda x: cr.cond(x[0] > 0, cr.sin, cr.cos, x),
+        lambda x: cr.hessian(f)(x).todense() + 0.0,  # no -0.0
     ):  # fmt: skip
         eager, compiled = eager_and_compiled(lambda x, t=transformed: t(x), V32)
         assert repr(eager) == repr(compiled)

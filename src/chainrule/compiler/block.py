@@ -64,6 +64,13 @@ class Block:
     def varies(self, x: Expression) -> bool:
         """Whether the value depends on the vector symbol."""
         if id(x) not in self.vary:
+            for y in walk([x]):
+                self._vary(y)
+        return self.vary[id(x)]
+
+    def _vary(self, x: Expression) -> None:
+        """`varies`, where it is known for all operands."""
+        if id(x) not in self.vary:
             s = self.along
             own = False
             if isinstance(x, Load) and (x.buffer, x.address) in self.others:
@@ -89,11 +96,16 @@ class Block:
             elif isinstance(x, Accumulated):
                 own = True
             self.vary[id(x)] = own
-        return self.vary[id(x)]
 
     def value(self, x: Expression, lanes: int | None = None) -> Value:
         """The value of an expression here: a vector of `lanes`, or one scalar."""
         lanes = self.lanes if lanes is None else lanes
+        if (id(x), lanes) not in self.known and not isinstance(x, (Load, Const)):
+            for y in walk([x], inside=False):  # operands first, so that no chain is too long
+                self._value(y, lanes)
+        return self._value(x, lanes)
+
+    def _value(self, x: Expression, lanes: int) -> Value:
         key = (id(x), lanes)
         if key not in self.known:
             if lanes > 1 and not self.varies(x):
@@ -107,7 +119,7 @@ class Block:
         if isinstance(x, Const):
             return elementwise.constant(x.value, x.dtype, lanes)
         if isinstance(x, Apply):
-            return elementwise.emit(f, x.node, [self.value(a, lanes) for a in x.args])
+            return elementwise.emit(f, x.node, [self._value(a, lanes) for a in x.args])
         if isinstance(x, Load):
             return self._load(x, lanes)
         if isinstance(x, Where):

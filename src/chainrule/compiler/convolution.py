@@ -59,11 +59,12 @@ def transposed_windows(graph: Graph) -> dict[Node, Callable[[Any], Any]]:
             match = _match(node, uses)
             if match is not None:
                 found[node] = match
-        elif node.primitive is SLICE and node.inputs[0] in found and uses[node.inputs[0]] == 1:
-            map: IndexMap = node.params["map"]  # type: ignore[index]
-            match = found[node.inputs[0]]
-            if match.cut(map):
-                found[node] = found.pop(node.inputs[0])
+        elif node.primitive is SLICE:
+            (x,) = node.inputs
+            if isinstance(x, Node) and x in found and uses[x] == 1:
+                map: IndexMap = node.params["map"]  # type: ignore[index]
+                if found[x].cut(map):
+                    found[node] = found.pop(x)
     return {node: match.build for node, match in found.items() if match.worthwhile()}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -39,14 +40,45 @@ HEADER = struct.Struct("<qqq")
 BY_OBJECT = _data_stands_there()
 
 
+class Seen:
+    """An array at an address, which may have others before it (NumPy's array interface)."""
+
+    def __init__(self, address: int, shape: tuple[int, ...], dtype: np.dtype[Any],
+                 strides: tuple[int, ...]) -> None:  # fmt: skip
+        self.__array_interface__ = {
+            "version": 3, "data": (address, False), "shape": shape, "typestr": dtype.str,
+            "strides": tuple(s * dtype.itemsize for s in strides),
+        }  # fmt: skip
+
+
 def address_of(array: Array) -> int:
     return int(array.ctypes.data)
+
+
+def owned(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method in which every error of another kind is a mistake of the compiler, and said so."""
+
+    @wraps(method)
+    def run(self: Any, *args: Any) -> Any:
+        try:
+            return method(self, *args)
+        except (CompileError, MemoryError):
+            raise
+        except Exception as error:
+            raise CompileError(
+                "this program could not be made native code, by a mistake in chainrule "
+                f"({type(error).__name__}: {error}); please report it. The function without "
+                "cr.compile (f.__wrapped__; in training compiled=False, --eager) does the same"
+            ) from error
+
+    return run
 
 
 class Executable:
     """A graph compiled for a machine. `run` takes the arrays of inputs, captured leaves, outputs
     and assignments, in this order; the first two are read, the others written."""
 
+    @owned
     def __init__(self, graph: Graph, machine: Machine) -> None:
         self.graph, self.machine = simplify(graph), machine
         graph = self.graph
@@ -91,6 +123,7 @@ class Executable:
         self._step = runtime.prepare(self._library.address("step"), self.threads, self._callbacks)
 
     @property
+    @owned
     def program(self) -> Program:
         """The kernels in order, with barriers and memory; made when it is needed first."""
         if self._program is not None:
@@ -242,9 +275,7 @@ class Executable:
             if not size_of(shape):
                 return np.empty(shape, buffer.dtype)
             if buffer.slot is not None and buffer.slot[0] == "constant":
-                return np.lib.stride_tricks.as_strided(
-                    memory, shape, tuple(s * size for s in strides)
-                )
+                return np.asarray(Seen(address_of(memory) + at, shape, buffer.dtype, strides))
             flat = memory.reshape(-1).view(np.uint8)
             return np.ndarray(shape, buffer.dtype, flat.data, at, tuple(s * size for s in strides))
 

@@ -32,20 +32,36 @@ from .reading import Kind
 Index = tuple[Affine, ...]
 
 
+class _Missing(Exception):
+    """An operand that has to be made first."""
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+
+
 class Expressions:
     """Expressions of nodes at indices, each made once."""
 
     def __init__(self, block: Any, group: Any) -> None:
         self.block, self.group = block, group
         self.known: dict[Any, Expression] = {}
+        self.loops: dict[Any, Any] = {}
+        """The loops of reductions, made once."""
         self.constants: dict[Any, Const] = {}
 
     def __call__(self, node: Any, index: Index, guards: tuple[Guard, ...] = ()) -> Expression:
-        """The value of a node of the group at an index."""
-        key = (node, index, guards)
-        if key not in self.known:
-            self.known[key] = self._make(node, index, guards)
-        return self.known[key]
+        """The value of a node of the group at an index. A chain may be as long as it likes."""
+        wanted = (node, index, guards)
+        stack = [wanted]
+        while stack:
+            key = stack[-1]
+            try:
+                if key not in self.known:
+                    self.known[key] = self._make(*key)
+                stack.pop()
+            except _Missing as missing:
+                stack.append(missing.key)
+        return self.known[wanted]
 
     def of(self, x: Any, index: Index, guards: tuple[Guard, ...]) -> Expression:
         """The value of an operand at an index: computed here, or loaded."""
@@ -57,7 +73,9 @@ class Expressions:
         here = group is self.group
         lazy = group is None and x not in block.views
         if here or lazy:
-            return self(x, index, guards)
+            if (x, index, guards) not in self.known:
+                raise _Missing((x, index, guards))
+            return self.known[x, index, guards]
         return self._load(block.require(x), index, guards)
 
     def _load(self, view: Any, index: Index, guards: tuple[Guard, ...]) -> Expression:
@@ -97,7 +115,10 @@ class Expressions:
         assert kind is Kind.REDUCE, node
         if node.primitive is CONTRACT:
             return self._sum_of_products(node, index, guards)
-        inner, loops = reading.summed_index(node, index, self.block.symbols)
+        key = (node, index, guards)
+        if key not in self.loops:
+            self.loops[key] = reading.summed_index(node, index, self.block.symbols)
+        inner, loops = self.loops[key]
         if not loops:  # a sum over nothing
             return self.of(inputs[0], inner, guards)
         return Reduce(dtype, node.name, tuple(loops), self.of(inputs[0], inner, guards))
@@ -124,13 +145,16 @@ class Expressions:
         """A contraction of integers: a sum like any other."""
         first, second, out = parse(node.params["spec"])  # type: ignore[index]
         x, y = self.block.inputs(node)
-        place = dict(zip(out, index, strict=True))
-        loops = []
-        for letter, n in zip(first + second, _shape(x) + _shape(y), strict=True):
-            if letter not in place:
-                symbol = next(self.block.symbols)
-                loops.append((symbol, n))
-                place[letter] = at(symbol)
+        key = (node, index, guards)
+        if key not in self.loops:
+            place, loops = dict(zip(out, index, strict=True)), []
+            for letter, n in zip(first + second, _shape(x) + _shape(y), strict=True):
+                if letter not in place:
+                    symbol = next(self.block.symbols)
+                    loops.append((symbol, n))
+                    place[letter] = at(symbol)
+            self.loops[key] = place, loops
+        place, loops = self.loops[key]
         left = self.of(x, tuple(place[c] for c in first), guards)
         right = self.of(y, tuple(place[c] for c in second), guards)
         product = Apply(node.type.dtype, TIMES, (left, right))

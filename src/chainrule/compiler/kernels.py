@@ -198,8 +198,8 @@ def children(x: Expression) -> Iterator[Expression]:
         yield from x.key
 
 
-def walk(roots: Sequence[Expression]) -> Iterator[Expression]:
-    """Every expression once, operands first."""
+def walk(roots: Sequence[Expression], inside: bool = True) -> Iterator[Expression]:
+    """Every expression once, operands first; those inside of reductions if asked for."""
     seen: set[int] = set()
     stack = [(x, False) for x in reversed(roots)]
     while stack:
@@ -209,7 +209,8 @@ def walk(roots: Sequence[Expression]) -> Iterator[Expression]:
         elif id(x) not in seen:
             seen.add(id(x))
             stack.append((x, True))
-            stack.extend((c, False) for c in children(x) if id(c) not in seen)
+            if inside or not isinstance(x, (Reduce, Load)):
+                stack.extend((c, False) for c in children(x) if id(c) not in seen)
 
 
 class Store(NamedTuple):

@@ -59,10 +59,10 @@ class Program:
         self, kernels: Sequence[Kernel], pairs: dict[Buffer, Buffer], machine: Machine, threads: int
     ) -> None:
         self.machine, self.threads, self.pairs = machine, threads, pairs
-        self.same = {**pairs, **{b: a for a, b in pairs.items()}}
         self.module = Module()
         self.barrier_name = emit_barrier(self.module, threads)
         self.kernels = order(kernels, pairs)
+        self.same = {**pairs, **{b: a for a, b in pairs.items()}}
         self.pieces = [self._piece(k, f"kernel{n}") for n, k in enumerate(self.kernels)]
         self._barriers(self.pieces)
         self.spans = plan_memory(self.pieces, threads)
@@ -285,12 +285,22 @@ def order(kernels: Sequence[Kernel], pairs: dict[Buffer, Buffer]) -> list[Kernel
     be, the new value goes through memory of its own.
     """
     kernels = list(kernels)
-    written = {b: a for a, b in pairs.items()}
     copies: list[Kernel] = []
-    for k in kernels:
-        for target in [b for b in k.writes() if b in written]:
-            if not _in_place(k, written[target], target):
-                copies.append(_through(k, target))
+
+    def through(source: Buffer) -> None:
+        """The new value lies in memory of its own, for all who write and read it; then a copy."""
+        own = pairs[source]
+        assert own.slot is not None
+        pairs[source] = target = Buffer(own.dtype, own.size, own.slot, own.name)
+        symbol = -1 - own.slot[1]
+        own.slot = None
+        store = Store(target, at(symbol), Load(own.dtype, own, at(symbol)))
+        nodes = next(k for k in reversed(kernels) if own in k.writes()).nodes[-1:]
+        copies.append(Loops(list(nodes), loops=[(symbol, own.size)], stores=[store]))
+
+    for source, target in list(pairs.items()):
+        if not all(_in_place(k, source, target) for k in kernels if target in k.writes()):
+            through(source)
     while True:
         kernels_ = [*kernels, *copies]
         before: list[set[int]] = [set() for _ in kernels_]
@@ -312,10 +322,9 @@ def order(kernels: Sequence[Kernel], pairs: dict[Buffer, Buffer]) -> list[Kernel
         if len(found) == len(kernels_):
             return [kernels_[n] for n in found]
         stuck = [n for n in range(len(kernels_)) if n not in found]
-        for n in stuck:  # one of them overwrites a variable too early
-            targets = [b for b in kernels_[n].writes() if b in written]
-            if targets and kernels_[n] not in copies:
-                copies += [_through(kernels_[n], b) for b in targets]
+        for source, target in pairs.items():  # one of them overwrites a variable too early
+            if any(n < len(kernels) and target in kernels[n].writes() for n in stuck):
+                through(source)
                 break
         else:
             raise AssertionError("kernels wait for each other")
@@ -356,31 +365,6 @@ def _in_place(kernel: Kernel, source: Buffer, target: Buffer) -> bool:
     plain = not any(s.add or s.tables or s.guards for s in kernel.stores if s.buffer is target)
     loads = [x for x in loads_of(kernel.stores) if x.buffer is source]
     return plain and all({x.address} == addresses and not x.tables for x in loads)
-
-
-def _through(kernel: Kernel, target: Buffer) -> Kernel:
-    """Let a kernel write to memory of its own; the copy from there to the target."""
-    own = Buffer(target.dtype, target.size, name=f"new {target.name}")
-    _redirect(kernel, target, own)
-    symbol = -1 - target.slot[1] if target.slot else -1
-    load = Load(target.dtype, own, at(symbol))
-    return Loops(
-        list(kernel.nodes[-1:]), loops=[(symbol, target.size)],
-        stores=[Store(target, at(symbol), load)],
-    )  # fmt: skip
-
-
-def _redirect(kernel: Kernel, target: Buffer, own: Buffer) -> None:
-    if isinstance(kernel, (Loops, Product)):
-        kernel.stores = [s._replace(buffer=own) if s.buffer is target else s for s in kernel.stores]
-    elif isinstance(kernel, Call):
-        kernel.outputs = [
-            (v._replace(buffer=own) if v.buffer is target else v, shape)
-            for v, shape in kernel.outputs
-        ]
-    elif isinstance(kernel, Repeat):
-        for k in kernel.body:
-            _redirect(k, target, own)
 
 
 # -- memory ------------------------------------------------------------------------------------

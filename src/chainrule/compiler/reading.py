@@ -332,7 +332,7 @@ def summed_index(
             values[s] = at(symbol)
             loops.append((symbol, map.sizes[s]))
         return tuple(_position(p, values) for p in map.reads), loops
-    shape, axes = node.inputs[0].type.shape, node.params["axes"]  # type: ignore[index]
+    shape, axes = shape_of(node.inputs[0]), node.params["axes"]  # type: ignore[index]
     rest = iter(index)
     found, loops = [], []
     for axis, n in enumerate(shape):
@@ -378,7 +378,7 @@ def before_reshape(block: Any, x: Any, view: View) -> tuple[Any, View]:
 def regroup(block: Any, node: Node, view: View) -> Kernel:
     """A copy in row-major order, which is then seen in the new shape."""
     x = block.resolve(node.inputs[0])
-    shape, dtype = x.type
+    shape, dtype = shape_of(x), node.type.dtype
     symbols = [next(block.symbols) for _ in shape]
     index = tuple(at(s) for s in symbols)
     there = block.require(x)

@@ -143,13 +143,14 @@ class Compressed:
     def _found(self, x: Tensor, slots: ArrayLike, colored: ArrayLike, peeled: ArrayLike) -> Tensor:
         """The entries at `slots` of what the passes along these seeds give."""
         line = Linearized(lambda xs: self.function(xs[0]), [x])
-        out = line.outputs[0].type
-        if len(line.outputs) != 1 or out.size != self.pattern.shape[0]:
-            received = ", ".join(str(o.type) for o in line.outputs)
+        types = [o.type for o in line.outputs]
+        if [t.size for t in types] != [self.pattern.shape[0]]:
+            received = ", ".join(map(str, types)) or "none"
             raise ShapeError(
                 f"a pattern of shape {self.pattern.shape} is for one output of "
                 f"{self.pattern.shape[0]} entries, received {received}"
             )
+        (out,) = types
         if out.dtype.char not in FLOATS:
             raise GradientError(f"the Jacobian of a result of dtype {out.dtype} is not defined")
 
