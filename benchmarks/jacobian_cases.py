@@ -151,11 +151,9 @@ def bundle(
     random = np.random.default_rng(seed)
     camera = random.normal(0, 0.1, (cameras, CAMERA))
     camera[:, 6] += 500
-    point = random.normal(0, 2, (points, 3)) + [0, 0, 10]
+    point = random.normal((0, 0, 10), 2, (points, 3))
     weights = random.uniform(0, 1, observations)
-    seen = np.stack(
-        [random.integers(0, k, observations) for k in (cameras, points)], axis=1
-    )  # fmt: skip
+    seen = random.integers(0, (cameras, points), (observations, 2))
     features = random.normal(0, 100, (observations, 2))
     return Bundle(
         *(x.astype(dtype) for x in (camera, point, weights)), seen, features.astype(dtype)
@@ -177,3 +175,41 @@ def bundle_places(problem: Bundle) -> tuple[Array, Array, tuple[int, int]]:
         np.concatenate([np.repeat(columns, 2, axis=0).ravel(), n + m + last]),
         (3 * p, n + m + p),
     )
+
+
+# -- all of them -------------------------------------------------------------------------------
+
+
+class Case(NamedTuple):
+    """A sparse Jacobian: of `function` (or of the gradient of it, a Hessian) at `start`."""
+
+    title: str
+    function: Any
+    """(array, xp=namespace) → array"""
+    start: Array
+    places: Any
+    """() → (rows, columns, shape) of what can be other than 0"""
+    hessian: bool = False
+
+
+def case(name: str, *, small: bool = False) -> Case:
+    """A case of the benchmark, or a small one of the same kind."""
+    if name == "brusselator":
+        n = 8 if small else GRID
+        return Case(
+            f"Brusselator {n}×{n}", brusselator, brusselator_start(n), lambda: brusselator_places(n)
+        )
+    if name == "rosenbrock":
+        n = 50 if small else ROSENBROCK
+        return Case(
+            f"Rosenbrock Hessian, n = {n:,}", lambda x, xp: rosenbrock(x), rosenbrock_start(n),
+            lambda: rosenbrock_places(n), hessian=True,
+        )  # fmt: skip
+    problem = bundle(2, 5, 9) if small else bundle()
+    return Case(
+        f"bundle adjustment, {problem.weights.size:,} observations", problem.residuals,
+        problem.parameters, lambda: bundle_places(problem),
+    )  # fmt: skip
+
+
+CASES = ("brusselator", "rosenbrock", "bundle")

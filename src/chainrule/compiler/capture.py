@@ -29,7 +29,6 @@ from ..core.graph import Graph
 from ..core.node import Node, next_serial, topological
 from ..core.types import FLOATS, ArrayType, TupleType, float64, int64
 from ..errors import TraceError
-from ..ops.custom import Custom, Derived
 from ..ops.dispatch import to_tensor
 from ..ops.number import TracedNumber
 from ..ops.tensor import Array, Tensor
@@ -271,12 +270,3 @@ def _sort(result: Captured, places: dict[int, Tensor], start: int) -> None:
     result.variables = [x for x, _ in variables]
     result.entered = [places[id(x)] for x, _ in gradients]
     result.constants = [x._value for x, _ in constants]
-
-
-def runs_python(graph: Graph) -> bool:
-    """Whether a gate of the user's own stands in a graph: it is called back, and may raise."""
-    return any(
-        isinstance(node.primitive, (Custom, Derived))
-        or any(map(runs_python, node.primitive.bodies(node.params or {})))  # type: ignore[union-attr]
-        for node in graph.nodes
-    )

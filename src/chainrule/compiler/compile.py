@@ -25,7 +25,7 @@ from ..core.types import CHARS, ArrayType
 from ..errors import CompileError, DTypeError
 from ..ops.tensor import Array, Parameter, Tensor, as_array, constant, leaked
 from ..ops.tracing import SEVERED
-from .capture import NUMBERS, Captured, Given, capture, runs_python
+from .capture import NUMBERS, Captured, Given, capture
 from .executable import Executable
 from .machine import host
 from .state import Slots, plain
@@ -52,6 +52,10 @@ if hasattr(os, "register_at_fork"):  # a child has none of the threads that may 
     os.register_at_fork(after_in_child=TURN.__init__)  # type: ignore[misc]
 
 
+INTERRUPTS = 10
+"""Interrupts that may come while new values are bound."""
+
+
 class Specialization:
     """The native code of a function for one key, and how it is called."""
 
@@ -62,7 +66,8 @@ class Specialization:
         self.surroundings = captured.surroundings
         self.executable = Executable(graph, host())
         assigned = [v for v, _ in graph.assignments]
-        self.slots = Slots(captured.variables, assigned, in_place=not runs_python(graph))
+        whole = not self.executable.calls_python and not captured.added  # done, or not done
+        self.slots = Slots(captured.variables, assigned, in_place=whole)
         self.outputs = [
             (x.type.shape, x.type.dtype) if isinstance(x, Node) else (x.shape, x.dtype)
             for x in graph.outputs
@@ -144,19 +149,34 @@ class Specialization:
         arrays += outputs
         arrays += written
         self.executable.run(arrays)
-        for slot, array in fresh:
-            slot.bind(array)
-        for x in captured.cleared:
-            x._grad = None
         results = list(map(constant, outputs))
-        if captured.added:
-            for x, gradient in zip(captured.added, results[self.results :], strict=True):
-                x._grad = gradient
+        if fresh or captured.cleared or captured.added:
+            self._settle(fresh, results[self.results :])
             del results[self.results :]
         for k in self.severed:
             y = results[k]
             y._node = Node(SEVERED, (), {}, y._value, None, caller())
         return captured.result.build(results)
+
+    def _settle(self, fresh: Sequence[tuple[Any, Array]], gradients: Sequence[Tensor]) -> None:
+        """Bind variables to their new arrays and gradients to theirs, all of them.
+
+        An interrupt on the way (Ctrl-C is an error at any line) waits until that is done.
+        """
+        interrupt = None
+        for _ in range(INTERRUPTS):
+            try:
+                for slot, array in fresh:
+                    slot.bind(array)
+                for x in self.captured.cleared:
+                    x._grad = None
+                for x, gradient in zip(self.captured.added, gradients, strict=True):
+                    x._grad = gradient
+                break
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
 
 class Compiled:

@@ -123,6 +123,11 @@ class Executable:
         self._step = runtime.prepare(self._library.address("step"), self.threads, self._callbacks)
 
     @property
+    def calls_python(self) -> bool:
+        """Whether gates run in Python on the way, where an interrupt or an error may end a step."""
+        return bool(self._callbacks)
+
+    @property
     @owned
     def program(self) -> Program:
         """The kernels in order, with barriers and memory; made when it is needed first."""

@@ -19,7 +19,7 @@ from .term import Term
 LETTERS = "ijklmnpquvwabcdefghαβγδεζηθικλμνξπρστυφχψω"
 NAMES = "ABCDEFGHKLMNPQRSTUVWXYZ"
 TABLES = "trsozy"
-MINUS = "−"  # noqa: RUF001 (a minus sign)
+MINUS = "−"
 
 
 def formula(form: Form, output: str = "y", input: str = "x",

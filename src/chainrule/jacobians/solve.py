@@ -151,8 +151,8 @@ class Blocks:
 
 
 def _blocks(form: Form) -> Blocks:
-    pairs = [(o, i) for o, i in shared([sketch_of(t, form) for t in form.terms])
-             if isinstance(o, int) and isinstance(i, int)]  # fmt: skip
+    pairs = [(o, i) for (o, part), (i, _) in shared([sketch_of(t, form) for t in form.terms])
+             if part == 0]  # fmt: skip
     held, free = [], []
     for o, i in pairs:
         known = any(plain(t.out[o]) in f.symbols for t in form.terms for f in t.factors)

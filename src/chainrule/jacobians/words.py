@@ -23,12 +23,16 @@ from .positions import Affine, Entry, Position, Symbol, affine, at, plain, span,
 from .term import Term
 
 
+Number = tuple[int, int]
+Pair = tuple[Number, Number]
+
+
 class Axis(NamedTuple):
-    """A position along an axis of n entries; `number` is the axis of the form."""
+    """A position along an axis of n entries: (the axis of the form, its digit or 0 if it has none)."""
 
     position: Position
     n: int
-    number: int | tuple[int, int]
+    number: Number
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def sketch_of(term: Term, form: Form) -> Sketch:
 
     def axes(positions: Sequence[Position], shape: Shape) -> tuple[Axis, ...]:
         found = zip(positions, shape, range(len(shape)), strict=True)
-        return tuple(Axis(without(p), n, k) for p, n, k in found if n != 1)
+        return tuple(Axis(without(p), n, (k, 0)) for p, n, k in found if n != 1)
 
     out, inn = axes(term.out, form.out_shape), axes(term.inn, form.in_shape)
     known = {(a.position, a.n) for a in (*out, *inn)}
@@ -140,8 +144,8 @@ def _digits(axes: Sequence[Axis], sizes: Mapping[Symbol, int]) -> tuple[Axis, ..
         if isinstance(a.position, Affine) and len(a.position.terms) > 1 and _covers([a], sizes):
             order = sorted(a.position.terms, key=lambda pair: -pair[1])
             if order[-1][1] == 1:
-                found += [Axis(at(s), sizes[s], (a.number, k))  # type: ignore[arg-type]
-                          for k, (s, _) in enumerate(order)]  # fmt: skip
+                first = a.number[0]
+                found += [Axis(at(s), sizes[s], (first, k)) for k, (s, _) in enumerate(order, 1)]
                 continue
         found.append(a)
     return tuple(found)
@@ -157,7 +161,7 @@ def _said(terms: Sequence[Sketch], shape: Shape) -> str:
     pairs = shared(terms)
     if not pairs:
         return _sum(terms, shape)
-    inner = [_stripped(t, pairs) for t in terms]
+    inner = [stripped(t, pairs) for t in terms]
     held = any(_delta(t, p) in f for t in terms for p in pairs for f in t.factors)
     return _around(terms[0], pairs, held, _sum(inner, inner[0].shape))
 
@@ -172,7 +176,7 @@ def _sum(terms: Sequence[Sketch], shape: Shape) -> str:
     offsets: set[int] = set()
     rank, others = 0, []
     for t in terms:
-        offset, r = _offset(t), _rank(t)
+        offset, r = _offset(t), rank_of(t)
         if offset is not None:
             offsets.add(offset)
         elif r is not None:
@@ -243,10 +247,6 @@ def _permutation(form: Form, sketches: Sequence[Sketch]) -> str | None:
 # -- blocks ------------------------------------------------------------------------------------
 
 
-Number = int | tuple[int, int]
-Pair = tuple[Number, Number]
-
-
 def _delta(t: Sketch, pair: Pair) -> Symbol | None:
     """The symbol that runs along an axis of the output and one of the input, and nothing else."""
     out = next(a for a in t.out if a.number == pair[0])
@@ -270,7 +270,7 @@ def shared(terms: Sequence[Sketch]) -> list[Pair]:
     ]
 
 
-def _stripped(t: Sketch, pairs: Sequence[Pair]) -> Sketch:
+def stripped(t: Sketch, pairs: Sequence[Pair]) -> Sketch:
     """The term without these axes, and without what factors know of them."""
     gone = {_delta(t, p) for p in pairs}
     return replace(
@@ -284,7 +284,7 @@ def _stripped(t: Sketch, pairs: Sequence[Pair]) -> Sketch:
 
 def _around(t: Sketch, pairs: Sequence[Pair], held: bool, inner: str) -> str:
     """What is inside, with the axes of these pairs around it."""
-    rest = _stripped(t, pairs)
+    rest = stripped(t, pairs)
     before, after = _order(t, pairs)
     m, n = rest.shape
     if m == n == 1:
@@ -304,7 +304,7 @@ def _around(t: Sketch, pairs: Sequence[Pair], held: bool, inner: str) -> str:
 def _order(t: Sketch, pairs: Sequence[Pair]) -> tuple[int | None, int]:
     """How many of the pairs stand before and after the other axes on both sides; None: neither."""
     mine = [a.number for a in t.out if a.number in {o for o, _ in pairs}]
-    rest = _stripped(t, pairs)
+    rest = stripped(t, pairs)
     partner = dict(pairs)
     for k in reversed(range(len(mine) + 1)):
         out = [*mine[:k], *(a.number for a in rest.out), *mine[k:]]
@@ -337,7 +337,7 @@ def _one(t: Sketch) -> str:
             bare = _one(replace(t, factors=tuple(core)))
             bare = f"({bare})" if " ⊗ " in bare else _bracket(bare)
             return ("diagonal · " if left else "") + bare + (" · diagonal" if right else "")
-    inner = _stripped(t, pairs) if pairs else t
+    inner = stripped(t, pairs) if pairs else t
     said = _inner(inner)
     if said in ("copies", "sums") and not held:
         return _scaled(t, said)
@@ -365,7 +365,7 @@ def _inner(t: Sketch) -> str:
     """A Kronecker product of the parts that hang together, in the order of their axes."""
     loose: list[Sketch] = []  # parts on one side only
     named: list[str] = []
-    for part in _parts(t):
+    for part in parts_of(t):
         if part.out and part.inn:
             named.append(_part(part))
         elif part.above or part.below:
@@ -382,7 +382,7 @@ def _inner(t: Sketch) -> str:
     return " ⊗ ".join(_bracket(w) for w in named) if len(named) > 1 else named[0]
 
 
-def _parts(t: Sketch) -> list[Sketch]:
+def parts_of(t: Sketch) -> list[Sketch]:
     """The parts of a term that share no symbol."""
     groups: list[set[Symbol]] = []
     for new in [*(set(symbols_of(a.position)) for a in (*t.out, *t.inn)), *map(set, t.factors)]:
@@ -409,19 +409,19 @@ def _parts(t: Sketch) -> list[Sketch]:
 def _part(t: Sketch) -> str:
     """The name of one part that is on both sides."""
     if not t.above & t.below:
-        rank = _rank(t)
+        rank = rank_of(t)
         small = rank is not None and rank < min(t.shape)
         return f"rank {rank}" if small else _dense(t.shape)
     if t.above == t.below:
         return _scaled(replace(t, unit=True), _matching(t))
-    return _triangle(t) or _windows(t, "") or _windows(t.T, "transposed ") or _blocks(t)
+    return triangle_of(t) or _windows(t) or _windows(t.T, "transposed ") or _blocks(t)
 
 
 def _blocks(t: Sketch) -> str:
     """Deltas inside a part: blocks; else positions that are tied in no way that has a name."""
     pairs = shared([t])
     if pairs:
-        return _around(t, pairs, True, _inner(_stripped(t, pairs)))
+        return _around(t, pairs, True, _inner(stripped(t, pairs)))
     if t.below < t.above and not t.factors:
         return "copies"
     if t.above < t.below and not t.factors:
@@ -429,7 +429,7 @@ def _blocks(t: Sketch) -> str:
     return "sparse (tied positions)"
 
 
-def _rank(t: Sketch) -> int | None:
+def rank_of(t: Sketch) -> int | None:
     """A bound of the rank where no symbol is on both sides; None where there is none."""
     if t.above & t.below:
         return None
@@ -535,7 +535,7 @@ def _into(axes: Sequence[Axis], tables: bool) -> str:
     return "embedding" if through == "slice" else "embedding (diagonal)"
 
 
-def _triangle(t: Sketch) -> str | None:
+def triangle_of(t: Sketch) -> str | None:
     """Triangular: the input stands at the place of the output, or all the way before (behind)."""
     if len(t.out) != 1 or len(t.inn) != 1:
         return None
@@ -554,12 +554,13 @@ def _triangle(t: Sketch) -> str | None:
     return f"{strictly}{side} triangular" + (" (ones)" if not t.factors and abs(step) == 1 else "")
 
 
-def _windows(t: Sketch, way: str) -> str | None:
+def _windows(t: Sketch, way: str = "") -> str | None:
     """Each output reads a window of the input, at stride · its place."""
     both = t.above & t.below
     if any(plain(a.position) is None for a in t.out):
         return None
     inside: list[Symbol] = []
+    strides: set[int] = set()
     for a in t.inn:
         own = symbols_of(a.position)
         if isinstance(a.position, Entry):
@@ -569,13 +570,18 @@ def _windows(t: Sketch, way: str) -> str | None:
             inside += [s for s in own if s not in both]
             if len(moving) > 1:
                 return None
+            strides.add(a.position.stride(moving[0]))
     if not inside:
         return None
     size = _times(t.sizes[s] for s in inside)
+    if strides == {1}:  # of these the transpose is one, too
+        way = ""
     steady = not any(f & both for f in t.factors)
     weights = any(f & set(inside) for f in t.factors) and steady
     kind = f"{way}{'convolution' if weights else 'windows'} {size}"
     return f"{'banded/Toeplitz' if steady else 'banded'} ({kind})"
 
 
-__all__ = ["Sketch", "shared", "sketch_of", "words"]
+__all__ = [
+    "Sketch", "parts_of", "rank_of", "shared", "sketch_of", "stripped", "triangle_of", "words",
+]  # fmt: skip
