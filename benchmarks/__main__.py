@@ -6,12 +6,22 @@ import argparse
 import datetime
 from pathlib import Path
 
-from benchmarks import compiled, digits, eager, endtoend, fashion, startup, text
+from benchmarks import (
+    compiled,
+    contractions,
+    digits,
+    eager,
+    endtoend,
+    fashion,
+    jacobians,
+    startup,
+    text,
+)
 from benchmarks.measure import THREADS, machine
 
 ALL = {
-    "compiled": compiled, "eager": eager, "startup": startup, "digits": digits, "fashion": fashion,
-    "endtoend": endtoend, "text": text,
+    "compiled": compiled, "contractions": contractions, "jacobians": jacobians, "eager": eager,
+    "startup": startup, "digits": digits, "fashion": fashion, "endtoend": endtoend, "text": text,
 }  # fmt: skip
 
 

@@ -38,9 +38,6 @@ Evaluate = Callable[[], Any]
 def of_chainrule(case: Case) -> Callable[[], Evaluate]:
     """The values in the order of the rows, as a NumPy array."""
     import chainrule as cr
-    from chainrule.core.types import ArrayType
-    from chainrule.jacobians.coloring import Pattern
-    from chainrule.jacobians.compressed import Compressed
 
     function = partial(case.function, xp=cr)
     if case.hessian:
@@ -48,8 +45,7 @@ def of_chainrule(case: Case) -> Callable[[], Evaluate]:
     x = case.start
 
     def prepare() -> Evaluate:
-        pattern = Pattern.of(*case.places())
-        return partial(Compressed(function, ArrayType(x.shape, x.dtype), pattern), x)
+        return partial(cr.jacobian(function, mode="sparse").prepare(x), x)
 
     return prepare
 

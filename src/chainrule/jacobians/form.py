@@ -52,6 +52,9 @@ class Form:
     def __matmul__(self, other: Form) -> Form:
         """self ∘ other."""
         dtype = np.result_type(self.dtype, other.dtype)
+        count = len(self.terms) * len(other.terms)
+        if count > CELLS:
+            raise StructureError(f"a product of {len(self.terms)} and {len(other.terms)} terms")
         found = [compose(a, b, dtype) for a in self.terms for b in other.terms]
         terms = [t for t in found if t is not None]
         return made(self.out_shape, other.in_shape, dtype, terms)

@@ -55,11 +55,11 @@ def svg(jacobian: Jacobian, width: int = 320) -> str:
 
 
 class Step(NamedTuple):
-    """A symbol: `count` places, each so many rows and columns after the other."""
+    """A symbol: `times` places, each so many rows and columns after the other."""
 
     rows: int
     columns: int
-    count: int
+    times: int
 
 
 @dataclass
@@ -159,19 +159,19 @@ class _Drawing:
         (row, column), left = origin, []
         for s in steps:  # forwards along the rows; along the columns if there is no other way
             if s.rows < 0 or (s.rows == 0 and s.columns < 0):
-                row, column = row + s.rows * (s.count - 1), column + s.columns * (s.count - 1)
-                s = Step(-s.rows, -s.columns, s.count)
+                row, column = row + s.rows * (s.times - 1), column + s.columns * (s.times - 1)
+                s = Step(-s.rows, -s.columns, s.times)
             left.append(s)
         both = sorted((s for s in left if s.rows and s.columns), key=lambda s: s.rows)
         room = (both[0].rows, abs(both[0].columns)) if both else (self.m, self.n)
         rows, columns, left = _block(left, room)
         step, left = _diagonal(left)
         tint = rank is not None and rows > 1 and columns > 1
-        many = [s for s in left if s.count > 1]
+        many = [s for s in left if s.times > 1]
         each = min(COPIES, max(2, int(budget ** (1 / max(1, len(many))))))
-        if any(s.count > each for s in many):
+        if any(s.times > each for s in many):
             self.notes["some of many equal parts are drawn"] = None
-        for values in product(*(_some(s.count, each) for s in many)):
+        for values in product(*(_some(s.times, each) for s in many)):
             r = row + sum(k * s.rows for k, s in zip(values, many, strict=True))
             c = column + sum(k * s.columns for k, s in zip(values, many, strict=True))
             self.blocks(r, c, rows, columns, step, tint)
@@ -181,16 +181,16 @@ class _Drawing:
     def blocks(self, row: int, column: int, rows: int, columns: int, step: Step, tint: bool
                ) -> None:  # fmt: skip
         """Equal blocks along a diagonal: a line if they are entries, a strip if they are many."""
-        far = row + step.rows * (step.count - 1), column + step.columns * (step.count - 1)
-        if rows == columns == 1 and step.count > 1:
+        far = row + step.rows * (step.times - 1), column + step.columns * (step.times - 1)
+        if rows == columns == 1 and step.times > 1:
             back = step.columns < 0
             self.line((row, column + back), (far[0] + 1, far[1] + (not back)))
-        elif step.count <= BLOCKS:
-            for k in range(step.count):
+        elif step.times <= BLOCKS:
+            for k in range(step.times):
                 r, c = row + k * step.rows, column + k * step.columns
                 self.block(r, c, rows, columns, tint)
         else:
-            self.notes[f"{step.count:,} blocks {rows}×{columns}, drawn as a strip"] = None
+            self.notes[f"{step.times:,} blocks {rows}×{columns}, drawn as a strip"] = None
             near, last = column, far[1] + columns
             if step.columns < 0:  # from the right to the left
                 near, last, columns = column + columns, far[1], -columns
@@ -288,8 +288,8 @@ def _block(steps: Sequence[Step], room: tuple[int, int]) -> tuple[int, int, list
         for s in left:
             side = 0 if s.columns == 0 and s.rows == size[0] else 1
             along, other = (s.rows, s.columns) if side == 0 else (s.columns, s.rows)
-            if other == 0 and along == size[side] and size[side] * s.count <= room[side]:
-                size[side] *= s.count
+            if other == 0 and along == size[side] and size[side] * s.times <= room[side]:
+                size[side] *= s.times
                 left.remove(s)
                 break
         else:
@@ -304,8 +304,8 @@ def _diagonal(steps: Sequence[Step]) -> tuple[Step, list[Step]]:
     first, *rest = both
     left = [s for s in steps if not (s.rows and s.columns)]
     for s in rest:
-        if (s.rows, s.columns) == (first.rows * first.count, first.columns * first.count):
-            first = first._replace(count=first.count * s.count)
+        if (s.rows, s.columns) == (first.rows * first.times, first.columns * first.times):
+            first = first._replace(times=first.times * s.times)
         else:
             left.append(s)
     return first, left
@@ -385,7 +385,7 @@ def _pieces(term: Term, form: Form) -> list[Piece] | None:
 
 def _ranges(sizes: Mapping[Symbol, int], guards: Sequence[tuple[Affine, int]]
             ) -> dict[Symbol, tuple[int, int]] | None:  # fmt: skip
-    """(first value, count) of each symbol, where guards of one symbol hold; None if there are none."""
+    """(first value, count) of each symbol where guards of one symbol hold; None if nowhere."""
     ranges = {s: (0, n) for s, n in sizes.items()}
     for p, size in guards:
         if not p.terms:

@@ -20,9 +20,9 @@ from ..errors import ShapeError, StructureError
 from .apply import coordinates, write
 from .arrays import over
 from .form import Form
-from .positions import Affine, Position, Symbol, at, plain, span, symbols_of
+from .positions import Position, Symbol, at, plain, symbols_of
 from .term import Term
-from .words import shared, sketch_of, words
+from .words import shared, sketch_of, stripped, triangle_of, words
 
 Array = np.ndarray[Any, Any]
 SIZE = 2048
@@ -38,6 +38,7 @@ class System(NamedTuple):
     logdet: Callable[[], float]
 
 
+TRIANGLES = "lower triangular (ones)", "upper triangular (ones)"
 SINGULAR = System(lambda b: b, lambda: -np.inf)
 """What a way to solve gives for a form that is singular to working precision."""
 
@@ -153,7 +154,8 @@ class Blocks:
 def _blocks(form: Form) -> Blocks:
     pairs = [(o, i) for (o, part), (i, _) in shared([sketch_of(t, form) for t in form.terms])
              if part == 0]  # fmt: skip
-    held, free = [], []
+    held: list[tuple[int, int]] = []
+    free: list[tuple[int, int]] = []
     for o, i in pairs:
         known = any(plain(t.out[o]) in f.symbols for t in form.terms for f in t.factors)
         (held if known else free).append((o, i))
@@ -268,26 +270,14 @@ def _permutation(form: Form) -> System | None:
 
 def _sums(blocks: Blocks) -> System | None:
     """Cumulative sums along one axis, c times: differences."""
-    if len(blocks.terms) > 1 or blocks.held or len(blocks.out) != 1 or len(blocks.inn) != 1:
+    (term, *others), form = blocks.form.terms, blocks.form
+    sketch = sketch_of(term, form)
+    inside = stripped(sketch, shared([sketch]))
+    side = triangle_of(inside) or ""
+    if others or blocks.held or inside.shape != (blocks.k, blocks.k) or side not in TRIANGLES:
         return None
-    (term,) = blocks.terms
-    out, inn = term.out[blocks.out[0]], term.inn[blocks.inn[0]]
-    if not isinstance(out, Affine) or not isinstance(inn, Affine):
-        return None
-    between = inn.plus(out, -1)
-    if any(f.array.size > 1 for f in term.factors) or len(between.terms) != 1:
-        return None
-    ((symbol, step),) = between.terms
-    last = blocks.k - 1
-    low, high = span(between, term.sizes)
-    lower, upper = high == 0 and low <= -last, low == 0 and high >= last
-    known = {(p, blocks.k) for p in (out, inn)}
-    whole = all((g.position, g.size) in known for g in term.guards)
-    if abs(step) != 1 or not (lower or upper) or not whole or symbol in _symbols([out]) == (
-        symbol in _symbols([inn])
-    ):  # fmt: skip
-        return None
-    c = term.scale * prod(float(f.array.reshape(())) for f in term.factors)
+    lower = side == TRIANGLES[0]
+    c = term.scale * prod(float(f.array.reshape(())) for f in term.factors)  # no other is left
 
     def solved(b: Array) -> Array:
         x = b / c

@@ -22,13 +22,12 @@ from .form import Form
 from .positions import Affine, Entry, Position, Symbol, affine, at, plain, span, symbols_of
 from .term import Term
 
-
 Number = tuple[int, int]
 Pair = tuple[Number, Number]
 
 
 class Axis(NamedTuple):
-    """A position along an axis of n entries: (the axis of the form, its digit or 0 if it has none)."""
+    """A position along an axis of n entries; `number` is (axis of the form, its digit or 0)."""
 
     position: Position
     n: int
@@ -278,7 +277,7 @@ def stripped(t: Sketch, pairs: Sequence[Pair]) -> Sketch:
         sizes={s: n for s, n in t.sizes.items() if s not in gone},
         out=tuple(a for a in t.out if a.number not in {o for o, _ in pairs}),
         inn=tuple(a for a in t.inn if a.number not in {i for _, i in pairs}),
-        factors=tuple(f - gone for f in t.factors if f - gone),  # type: ignore[operator]
+        factors=tuple(f - gone for f in t.factors if f - gone),
     )
 
 
