@@ -124,9 +124,9 @@ def _through_tables(array: Any, positions: Sequence[Position], sizes: Mapping[Sy
             array = taken(array, np.broadcast_to(values_of(p, sizes, symbols), box), axis)
             rest[axis : axis + 1] = [at(s) for s in symbols]
     found = [plain(p) for p in rest]
-    if None not in found and len(set(found)) == len(found):
-        if tuple(array.shape) == tuple(sizes[s] for s in found):  # type: ignore[index]
-            return Factor(array, tuple(found))  # type: ignore[arg-type]
+    apart = None not in found and len(set(found)) == len(found)
+    if apart and tuple(array.shape) == tuple(sizes[s] for s in found):  # type: ignore[index]
+        return Factor(array, tuple(found))  # type: ignore[arg-type]
     return read(array, rest, sizes)
 
 

@@ -100,9 +100,9 @@ def _table_moved(position: Entry, values: Mapping[Symbol, Position], sizes: Mapp
     """
     places = [values.get(s, at(s)) for s in position.axes]
     found = [plain(p) for p in places]
-    if None not in found and len(set(found)) == len(found):
-        if tuple(sizes[s] for s in found) == position.table.shape:  # type: ignore[index]
-            return Entry(position.table, tuple(found))  # type: ignore[arg-type]
+    apart = None not in found and len(set(found)) == len(found)
+    if apart and tuple(sizes[s] for s in found) == position.table.shape:  # type: ignore[index]
+        return Entry(position.table, tuple(found))  # type: ignore[arg-type]
     symbols = tuple(sorted({s for p in places for s in symbols_of(p)}))
     size = prod(sizes[s] for s in symbols)
     if size > 4 * max(

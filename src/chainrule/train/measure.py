@@ -89,7 +89,9 @@ class Evaluation:
             outputs = model(x)
             return loss(like_targets(outputs, y), y), score_sum(outputs, y, data)
 
-        sizes = worthwhile(model, len(data), batch, passes) if compiled else frozenset[int]()
+        sizes: frozenset[int] = frozenset()
+        if compiled:
+            sizes = worthwhile(model, len(data), batch, passes, data.inputs)
         self._measure = Compiling(measure, sizes)
 
     def __call__(self) -> tuple[float, float]:

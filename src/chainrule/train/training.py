@@ -77,7 +77,7 @@ class Training:
         self._moved = list(getattr(optimizer, "parameters", ()))
         sizes: frozenset[int] = frozenset()
         if settings.compiled and isinstance(optimizer, optim.Optimizer):
-            sizes = worthwhile(model, len(train), settings.batch, settings.epochs)
+            sizes = worthwhile(model, len(train), settings.batch, settings.epochs, train.inputs)
         self._part = Compiling(self._make_part(), sizes)
         self._point: tuple[Arrays, State] | None = None
         """What was remembered a moment ago: where a compiled step that fails is found again."""
