@@ -94,8 +94,9 @@ def test_integers(dtype, kind):
         check(function, (x, y), m)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
-def test_layers(case):
+def test_layers(case, kind):
     """The output of a layer, and the gradients by its inputs and Parameters."""
     layer = case.make(np.float64)
     inputs = [np.asarray(x) for x in case.inputs]
@@ -106,7 +107,7 @@ def test_layers(case):
     def outputs(*arrays: Any) -> Any:
         return layer(*arrays, **case.options)
 
-    m = machine(KINDS[0])
+    m = machine(kind)
     check(outputs, inputs, m)
 
     def gradients(*arrays: Any) -> Any:
