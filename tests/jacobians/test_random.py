@@ -20,6 +20,7 @@ from chainrule.core import bare
 from chainrule.core.node import Node
 from chainrule.jacobians import apply
 from chainrule.jacobians.graph import gate_of, local_of
+from chainrule.jacobians.relation import pattern_of, relation_of
 from tests.jacobians.programs import STEPS, program, programs_of
 from tests.jacobians.writer import Program
 from tests.ops.cases import CASES
@@ -221,6 +222,24 @@ def agree(source: Program) -> None:
         check(source.function, source.arrays)
 
 
+def patterns_cover(source: Program) -> None:
+    """The pattern found from a trace, for all values, has all that is nonzero at these."""
+    f = source.function
+    line = Linearized(lambda xs: f(*xs), source.arrays)
+    for i in range(len(line.outputs)):
+        for k, dense in enumerate(by_pulls(line, i)):
+
+            def one(x: Any, i: int = i, k: int = k) -> Any:
+                others = [cr.asarray(y) for y in source.arrays]
+                return f(*others[:k], x, *others[k + 1 :])[i]
+
+            relation, _, _ = relation_of(one, line.inputs[k].type)
+            pattern = pattern_of(relation)
+            covered = np.zeros(dense.shape, bool)
+            covered[pattern.rows, pattern.indices] = True
+            assert covered[dense != 0].all(), f"output {i} by input {k}: the pattern misses entries"
+
+
 def hessians_agree(source: Program) -> None:
     f = source.function
 
@@ -255,6 +274,13 @@ def test_more_random_programs(source):
 @given(at_kinks)
 def test_random_programs_at_kinks(source):
     agree(source)
+
+
+@few(100)
+@given(at_kinks)
+def test_patterns_of_random_programs(source):
+    with np.errstate(all="ignore"):
+        patterns_cover(source)
 
 
 @few(50)

@@ -21,8 +21,9 @@ import numpy as np
 from .apply import flat
 from .form import Form
 from .positions import Affine, Position, Symbol, symbols_of
+from .sketch import Sketch, parts_of, rank_of, refined, shared, sketch_of, stripped
 from .term import Term
-from .words import Sketch, parts_of, rank_of, shared, sketch_of, stripped, triangle_of
+from .words import triangle_of
 
 if TYPE_CHECKING:
     from .jacobian import Jacobian
@@ -32,7 +33,7 @@ ACCENT = "#2f81f7"
 MARGIN, LINE = 12, 16
 BLOCKS, COPIES, BANDS = 64, 12, 12
 """Blocks along a diagonal, copies along a symbol, and diagonals that are drawn one by one."""
-PATHS = 600
+PATHS = 450
 """Shapes in a picture."""
 RASTER, ENTRIES = 56, 2**21
 """Cells of a raster along a side, and entries up to which one is made."""
@@ -50,7 +51,7 @@ def svg(jacobian: Jacobian, width: int = 320) -> str:
     if form is None:
         drawing.polygon([(0, 0), (0, n), (m, n), (m, 0)])
     else:
-        drawing.form(form)
+        drawing.form(refined(form))
     return drawing.finished(jacobian)
 
 
@@ -168,24 +169,26 @@ class _Drawing:
         step, left = _diagonal(left)
         tint = rank is not None and rows > 1 and columns > 1
         many = [s for s in left if s.times > 1]
-        each = min(COPIES, max(2, int(budget ** (1 / max(1, len(many))))))
+        one = rows == columns == 1 or step.times > min(BLOCKS, budget >> len(many))
+        left_over = budget // (1 if one else step.times)
+        each = min(COPIES, max(2, int(left_over ** (1 / max(1, len(many))))))
         if any(s.times > each for s in many):
             self.notes["some of many equal parts are drawn"] = None
         for values in product(*(_some(s.times, each) for s in many)):
             r = row + sum(k * s.rows for k, s in zip(values, many, strict=True))
             c = column + sum(k * s.columns for k, s in zip(values, many, strict=True))
-            self.blocks(r, c, rows, columns, step, tint)
+            self.blocks(r, c, rows, columns, step, tint, one)
         if tint and rank:
             self.label(row, column, rows, columns, f"rank {rank}")
 
-    def blocks(self, row: int, column: int, rows: int, columns: int, step: Step, tint: bool
-               ) -> None:  # fmt: skip
-        """Equal blocks along a diagonal: a line if they are entries, a strip if they are many."""
+    def blocks(self, row: int, column: int, rows: int, columns: int, step: Step, tint: bool,
+               one: bool) -> None:  # fmt: skip
+        """Equal blocks along a diagonal; as one line if they are entries, else as one strip."""
         far = row + step.rows * (step.times - 1), column + step.columns * (step.times - 1)
         if rows == columns == 1 and step.times > 1:
             back = step.columns < 0
             self.line((row, column + back), (far[0] + 1, far[1] + (not back)))
-        elif step.times <= BLOCKS:
+        elif not one or step.times == 1:
             for k in range(step.times):
                 r, c = row + k * step.rows, column + k * step.columns
                 self.block(r, c, rows, columns, tint)

@@ -21,8 +21,9 @@ from .apply import coordinates, write
 from .arrays import over
 from .form import Form
 from .positions import Position, Symbol, at, plain, symbols_of
+from .sketch import refined, shared, sketch_of, stripped
 from .term import Term
-from .words import shared, sketch_of, stripped, triangle_of, words
+from .words import triangle_of, words
 
 Array = np.ndarray[Any, Any]
 SIZE = 2048
@@ -54,14 +55,15 @@ def solve(form: Form, b: Array) -> Array:
             f"solve(b) takes b of shape {form.out_shape}, or flat ({form.shape[0]},); received "
             f"{b.shape}"
         )
-    x = _system(form, "solve()").solve(b.reshape(form.out_shape).astype(np.float64))
+    fine = refined(form)
+    x = _system(fine, "solve()").solve(b.reshape(fine.out_shape).astype(np.float64))
     x = x.astype(np.result_type(form.dtype, b.dtype))
-    return x if b.shape == form.out_shape else x.reshape(-1)
+    return x.reshape(form.in_shape if b.shape == form.out_shape else (-1,))
 
 
 def logdet(form: Form) -> Any:
     """log |det J|, with both sides flat. Errors as for `solve`."""
-    return form.dtype.type(_system(form, "logdet()").logdet())
+    return form.dtype.type(_system(refined(form), "logdet()").logdet())
 
 
 def _system(form: Form, what: str) -> System:
@@ -152,8 +154,7 @@ class Blocks:
 
 
 def _blocks(form: Form) -> Blocks:
-    pairs = [(o, i) for (o, part), (i, _) in shared([sketch_of(t, form) for t in form.terms])
-             if part == 0]  # fmt: skip
+    pairs = shared([sketch_of(t, form) for t in form.terms])
     held: list[tuple[int, int]] = []
     free: list[tuple[int, int]] = []
     for o, i in pairs:

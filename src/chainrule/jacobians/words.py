@@ -8,72 +8,45 @@ a symbol, and each part has a name. Every name is a promise about which entries 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..core.types import Shape
 from .apply import flat
 from .form import Form
-from .positions import Affine, Entry, Position, Symbol, affine, at, plain, span, symbols_of
-from .term import Term
-
-Number = tuple[int, int]
-Pair = tuple[Number, Number]
-
-
-class Axis(NamedTuple):
-    """A position along an axis of n entries; `number` is (axis of the form, its digit or 0)."""
-
-    position: Position
-    n: int
-    number: Number
-
-
-@dataclass(frozen=True)
-class Sketch:
-    """A term, or a part of one, without its arrays."""
-
-    sizes: Mapping[Symbol, int]
-    out: tuple[Axis, ...]
-    inn: tuple[Axis, ...]
-    factors: tuple[frozenset[Symbol], ...]
-    unit: bool
-    """Whether no number stands in front of it."""
-    guarded: bool
-    """Whether some positions lie outside their axis."""
-
-    @property
-    def shape(self) -> Shape:
-        return prod(a.n for a in self.out), prod(a.n for a in self.inn)
-
-    @property
-    def T(self) -> Sketch:
-        return replace(self, out=self.inn, inn=self.out)
-
-    @property
-    def above(self) -> set[Symbol]:
-        """The symbols of the output."""
-        return {s for a in self.out for s in symbols_of(a.position)}
-
-    @property
-    def below(self) -> set[Symbol]:
-        """The symbols of the input."""
-        return {s for a in self.inn for s in symbols_of(a.position)}
+from .positions import Entry, Symbol, plain, span, symbols_of
+from .sketch import (
+    Axis,
+    Pair,
+    Sketch,
+    covers,
+    delta,
+    flat_of,
+    offset_of,
+    parts_of,
+    rank_of,
+    refined,
+    shared,
+    sketch_of,
+    stripped,
+)
 
 
 def words(form: Form) -> str:
     """What the structure of a form is called: "diagonal", "identity ⊗ dense 5×4", …"""
     if not form.terms:
         return "zero"
+    shapes = [tuple(n for n in shape if n > 1) for shape in (form.out_shape, form.in_shape)]
+    form = refined(form)
     sketches = [sketch_of(t, form) for t in form.terms]
     said = _permutation(form, sketches) or _said(sketches, form.shape)
     if said != _dense(form.shape):
-        return said
+        return "identity (reshaped)" if said == "identity" and shapes[0] != shapes[1] else said
     return f"{said}: {_reason(form)}" if said.startswith("dense") else said.split()[0]
 
 
@@ -95,59 +68,8 @@ def _dense(shape: Shape) -> str:
     return f"dense {m}×{n}"
 
 
-def _times(numbers: Iterable[int]) -> str:
+def _times(numbers: Iterable[object]) -> str:
     return "×".join(str(n) for n in numbers)
-
-
-def sketch_of(term: Term, form: Form) -> Sketch:
-    """The term without symbols of one value."""
-    single = {s for s, n in term.sizes.items() if n == 1}
-
-    def without(p: Position) -> Position:
-        if isinstance(p, Entry):
-            axes = tuple(s for s in p.axes if s not in single)
-            table = p.table.reshape(tuple(n for n, s in zip(p.table.shape, p.axes, strict=True)
-                                          if s not in single))  # fmt: skip
-            return Entry(table, axes, p.rest.replaced(dict.fromkeys(single, Affine())))
-        return affine({s: a for s, a in p.terms if s not in single}, p.offset)
-
-    def axes(positions: Sequence[Position], shape: Shape) -> tuple[Axis, ...]:
-        found = zip(positions, shape, range(len(shape)), strict=True)
-        return tuple(Axis(without(p), n, (k, 0)) for p, n, k in found if n != 1)
-
-    out, inn = axes(term.out, form.out_shape), axes(term.inn, form.in_shape)
-    known = {(a.position, a.n) for a in (*out, *inn)}
-    known |= {(_mirrored(p, n), n) for p, n in known}
-    guards = [(without(g.position), g.size) for g in term.guards]
-    masks = [frozenset(symbols_of(p)) for p, n in guards if (p, n) not in known]
-    sizes = {s: n for s, n in term.sizes.items() if s not in single}
-    return Sketch(
-        sizes, _digits(out, sizes), inn,
-        (*(frozenset(f.symbols) - single for f in term.factors if f.array.size > 1), *masks),
-        term.scale == 1 and all(f.array.size > 1 for f in term.factors),
-        len(masks) < len(guards),
-    )  # fmt: skip
-
-
-def _mirrored(position: Position, n: int) -> Position:
-    """The position counted from the end: it lies inside the axis where the other does."""
-    if isinstance(position, Entry):
-        return position
-    return affine({s: -a for s, a in position.terms}, n - 1 - position.offset)
-
-
-def _digits(axes: Sequence[Axis], sizes: Mapping[Symbol, int]) -> tuple[Axis, ...]:
-    """Axes that count in digits of symbols, as an axis for each digit."""
-    found: list[Axis] = []
-    for a in axes:
-        if isinstance(a.position, Affine) and len(a.position.terms) > 1 and _covers([a], sizes):
-            order = sorted(a.position.terms, key=lambda pair: -pair[1])
-            if order[-1][1] == 1:
-                first = a.number[0]
-                found += [Axis(at(s), sizes[s], (first, k)) for k, (s, _) in enumerate(order, 1)]
-                continue
-        found.append(a)
-    return tuple(found)
 
 
 # -- sums of terms -----------------------------------------------------------------------------
@@ -161,7 +83,7 @@ def _said(terms: Sequence[Sketch], shape: Shape) -> str:
     if not pairs:
         return _sum(terms, shape)
     inner = [stripped(t, pairs) for t in terms]
-    held = any(_delta(t, p) in f for t in terms for p in pairs for f in t.factors)
+    held = any(delta(t, p) in f for t in terms for p in pairs for f in t.factors)
     return _around(terms[0], pairs, held, _sum(inner, inner[0].shape))
 
 
@@ -175,13 +97,14 @@ def _sum(terms: Sequence[Sketch], shape: Shape) -> str:
     offsets: set[int] = set()
     rank, others = 0, []
     for t in terms:
-        offset, r = _offset(t), rank_of(t)
+        offset, r = offset_of(t), rank_of(t)
         if offset is not None:
             offsets.add(offset)
         elif r is not None:
             rank += r
         else:
-            others.append(_one(t))
+            said = _one(t)
+            others.append(f"({said})" if ":" in said else said)
     if rank >= min(m, n) or _dense(shape) in others:
         return _dense(shape)
     parts = [_bands(offsets, shape)] if offsets else []
@@ -240,45 +163,12 @@ def _permutation(form: Form, sketches: Sequence[Sketch]) -> str | None:
             seen[places[places >= 0]] = True
         if not seen.all():
             return None
-    return "permutation (roll)" if all(_offset(t) is not None for t in sketches) else "permutation"
+    return (
+        "permutation (roll)" if all(offset_of(t) is not None for t in sketches) else "permutation"
+    )
 
 
 # -- blocks ------------------------------------------------------------------------------------
-
-
-def _delta(t: Sketch, pair: Pair) -> Symbol | None:
-    """The symbol that runs along an axis of the output and one of the input, and nothing else."""
-    out = next(a for a in t.out if a.number == pair[0])
-    inn = next(a for a in t.inn if a.number == pair[1])
-    s = plain(out.position)
-    if s is None or s != plain(inn.position) or not t.sizes[s] == out.n == inn.n:
-        return None
-    rest = [*t.out, *t.inn]
-    alone = sum(s in symbols_of(a.position) for a in rest) == 2
-    return s if alone else None
-
-
-def shared(terms: Sequence[Sketch]) -> list[Pair]:
-    """The pairs of axes that are a delta in all terms."""
-    first = terms[0]
-    return [
-        (o.number, i.number)
-        for o in first.out
-        for i in first.inn
-        if all(_delta(t, (o.number, i.number)) is not None for t in terms)
-    ]
-
-
-def stripped(t: Sketch, pairs: Sequence[Pair]) -> Sketch:
-    """The term without these axes, and without what factors know of them."""
-    gone = {_delta(t, p) for p in pairs}
-    return replace(
-        t,
-        sizes={s: n for s, n in t.sizes.items() if s not in gone},
-        out=tuple(a for a in t.out if a.number not in {o for o, _ in pairs}),
-        inn=tuple(a for a in t.inn if a.number not in {i for _, i in pairs}),
-        factors=tuple(f - gone for f in t.factors if f - gone),
-    )
 
 
 def _around(t: Sketch, pairs: Sequence[Pair], held: bool, inner: str) -> str:
@@ -316,7 +206,9 @@ def _order(t: Sketch, pairs: Sequence[Pair]) -> tuple[int | None, int]:
 
 def _bracket(text: str) -> str:
     """In brackets where something stands around a sum, a product or a list."""
-    return f"({text})" if any(c in text for c in ("+", ",", " · ", ":")) else text
+    depth = np.cumsum([(c == "(") - (c == ")") for c in text])
+    outside = "".join(c for c, d in zip(text, depth, strict=True) if not d)
+    return f"({text})" if any(c in outside for c in ("+", ",", " · ", ":")) else text
 
 
 # -- one term ----------------------------------------------------------------------------------
@@ -327,12 +219,13 @@ def _one(t: Sketch) -> str:
     if t.above == t.below or _reshaped(t):
         return _scaled(t, _matching(t))
     pairs = shared([t])
-    deltas = {_delta(t, p) for p in pairs}
+    deltas = {delta(t, p) for p in pairs}
     held = any(f & deltas for f in t.factors)
-    if held:
+    both = t.above & t.below
+    if any(f & both for f in t.factors):
         left, core, right = _outside(t)
         tied = any(plain(a.position) is None for a in (*t.out, *t.inn))
-        if (core or tied) and not any(f & deltas for f in core) and (left or right):
+        if (core or tied) and not any(f & both for f in core) and (left or right):
             bare = _one(replace(t, factors=tuple(core)))
             bare = f"({bare})" if " ⊗ " in bare else _bracket(bare)
             return ("diagonal · " if left else "") + bare + (" · diagonal" if right else "")
@@ -340,7 +233,10 @@ def _one(t: Sketch) -> str:
     said = _inner(inner)
     if said in ("copies", "sums") and not held:
         return _scaled(t, said)
-    return _around(t, pairs, held, said) if pairs else said
+    whole = _around(t, pairs, held, said) if pairs else said
+    if t.unit or "(ones)" not in whole:
+        return whole
+    return f"c · ({whole})" if " ⊗ " in whole else f"c · {whole}"
 
 
 def _scaled(t: Sketch, said: str) -> str:
@@ -378,31 +274,13 @@ def _inner(t: Sketch) -> str:
     elif loose:
         bare = not any(p.factors for p in loose)
         named.append(("copies" if above else "sums") if bare else _dense((m, n)))
+    start = "banded/Toeplitz (windows "
+    windows = [w for w in named if w.startswith(start)]
+    if len(windows) > 1:  # windows along several axes are one window
+        sizes = _times(w[len(start) : -1] for w in windows)
+        named[named.index(windows[0])] = f"{start}{sizes})"
+        named = [w for w in named if w not in windows]
     return " ⊗ ".join(_bracket(w) for w in named) if len(named) > 1 else named[0]
-
-
-def parts_of(t: Sketch) -> list[Sketch]:
-    """The parts of a term that share no symbol."""
-    groups: list[set[Symbol]] = []
-    for new in [*(set(symbols_of(a.position)) for a in (*t.out, *t.inn)), *map(set, t.factors)]:
-        if new:
-            together = [g for g in groups if g & new]
-            groups = [g for g in groups if not g & new] + [new.union(*together)]
-    found = []
-    fixed = [a for a in (*t.out, *t.inn) if not symbols_of(a.position)]
-    if fixed:
-        found.append(replace(
-            t, sizes={}, out=tuple(a for a in t.out if a in fixed),
-            inn=tuple(a for a in t.inn if a in fixed), factors=(),
-        ))  # fmt: skip
-    for g in groups:
-        out = tuple(a for a in t.out if g & set(symbols_of(a.position)))
-        inn = tuple(a for a in t.inn if g & set(symbols_of(a.position)))
-        factors = tuple(f for f in t.factors if f & g)
-        if out or inn:
-            sizes = {s: n for s, n in t.sizes.items() if s in g}
-            found.append(replace(t, sizes=sizes, out=out, inn=inn, factors=factors))
-    return sorted(found, key=lambda p: [a.number for a in p.out or p.inn])
 
 
 def _part(t: Sketch) -> str:
@@ -413,7 +291,13 @@ def _part(t: Sketch) -> str:
         return f"rank {rank}" if small else _dense(t.shape)
     if t.above == t.below:
         return _scaled(replace(t, unit=True), _matching(t))
-    return triangle_of(t) or _windows(t) or _windows(t.T, "transposed ") or _blocks(t)
+    return (
+        triangle_of(t)
+        or _triangle_of_blocks(t)
+        or _windows(t)
+        or _windows(t.T, "transposed ")
+        or _blocks(t)
+    )
 
 
 def _blocks(t: Sketch) -> str:
@@ -428,59 +312,7 @@ def _blocks(t: Sketch) -> str:
     return "sparse (tied positions)"
 
 
-def rank_of(t: Sketch) -> int | None:
-    """A bound of the rank where no symbol is on both sides; None where there is none."""
-    if t.above & t.below:
-        return None
-    summed = {s for f in t.factors for s in f} - t.above - t.below
-    linked = [f for f in t.factors if f & t.above and f & t.below]
-    if linked:
-        return None
-    groups: list[set[Symbol]] = []  # what hangs together through sums
-    for new in map(set, t.factors):
-        together = [g for g in groups if g & new & summed]
-        groups = [g for g in groups if not g & new & summed] + [new.union(*together)]
-    between = {s for g in groups if g & t.above and g & t.below for s in g & summed}
-    rank = prod(t.sizes[s] for s in between)
-    return rank if rank < min(t.shape) or rank == 1 else None
-
-
-def _offset(t: Sketch) -> int | None:
-    """Input place - output place, flat, where that is the same for all entries."""
-    if t.above != t.below:
-        return None
-    out, inn = _flat(t.out), _flat(t.inn)
-    if out is None or inn is None:
-        return None
-    difference = inn.plus(out, -1)
-    return None if difference.terms else difference.offset
-
-
-def _flat(axes: Sequence[Axis]) -> Affine | None:
-    """The flat place; None through tables."""
-    total = Affine()
-    for a in axes:
-        if isinstance(a.position, Entry):
-            return None
-        total = Affine().plus(total, a.n).plus(a.position)
-    return total
-
-
 # -- names of parts ----------------------------------------------------------------------------
-
-
-def _covers(axes: Sequence[Axis], sizes: Mapping[Symbol, int]) -> bool:
-    """Whether each place of these axes is there once: digits of mixed radices, any way round."""
-    place = _flat(axes)
-    if place is None:
-        return False
-    total = prod(a.n for a in axes)
-    radix = 1
-    for s, a in sorted(place.terms, key=lambda pair: abs(pair[1])):
-        if abs(a) != radix:
-            return False
-        radix *= sizes[s]
-    return radix == total and span(place, sizes) == (0, total - 1)
 
 
 def _matching(t: Sketch) -> str:
@@ -488,14 +320,14 @@ def _matching(t: Sketch) -> str:
     if _reshaped(t):
         same = [a.n for a in t.out] == [a.n for a in t.inn]
         return "identity" if same else "identity (reshaped)"
-    out, inn = _flat(t.out), _flat(t.inn)
+    out, inn = flat_of(t.out), flat_of(t.inn)
     tables = out is None or inn is None
-    whole = [_covers(side, t.sizes) and not t.guarded for side in (t.out, t.inn)]
+    whole = [covers(side, t.sizes) and not t.guarded for side in (t.out, t.inn)]
     if out is not None and inn is not None and all(whole):
         strides = {s: abs(a) for s, a in out.terms}
         flipped = all(strides.get(s) == abs(a) for s, a in inn.terms)
         return f"permutation ({'flip' if flipped else 'transpose'})"
-    offset = _offset(t)
+    offset = offset_of(t)
     if offset == 0 and t.shape[0] == t.shape[1]:
         return "diagonal"
     if whole[0]:
@@ -509,8 +341,8 @@ def _matching(t: Sketch) -> str:
 
 def _reshaped(t: Sketch) -> bool:
     """Whether both sides are at the same flat place, whatever that is."""
-    out, inn = _flat(t.out), _flat(t.inn)
-    whole = any(_covers(side, t.sizes) for side in (t.out, t.inn))
+    out, inn = flat_of(t.out), flat_of(t.inn)
+    whole = any(covers(side, t.sizes) for side in (t.out, t.inn))
     return out is not None and out == inn and whole and t.shape[0] == t.shape[1]
 
 
@@ -553,6 +385,16 @@ def triangle_of(t: Sketch) -> str | None:
     return f"{strictly}{side} triangular" + (" (ones)" if not t.factors and abs(step) == 1 else "")
 
 
+def _triangle_of_blocks(t: Sketch) -> str | None:
+    """The same for two of several axes."""
+    for o in t.out:
+        for i in t.inn:
+            side = triangle_of(replace(t, out=(o,), inn=(i,)))
+            if side and set(symbols_of(o.position)) & set(symbols_of(i.position)):
+                return f"block {side.removesuffix(' (ones)')}"
+    return None
+
+
 def _windows(t: Sketch, way: str = "") -> str | None:
     """Each output reads a window of the input, at stride · its place."""
     both = t.above & t.below
@@ -579,8 +421,3 @@ def _windows(t: Sketch, way: str = "") -> str | None:
     weights = any(f & set(inside) for f in t.factors) and steady
     kind = f"{way}{'convolution' if weights else 'windows'} {size}"
     return f"{'banded/Toeplitz' if steady else 'banded'} ({kind})"
-
-
-__all__ = [
-    "Sketch", "parts_of", "rank_of", "shared", "sketch_of", "stripped", "triangle_of", "words",
-]  # fmt: skip
