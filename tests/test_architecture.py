@@ -20,8 +20,8 @@ ROOT = PACKAGE.parent.parent
 # A room imports only rooms that stand before it. `namespace` and the package itself come after
 # the engine; the rooms below use the engine through its rooms.
 ROOMS = (
-    "errors", "core", "ops", "autodiff", "namespace", "files", "compiler", "jacobians", "nn", "optim", "data",
-    "explain", "train", "interop", "sklearn", "cli",
+    "errors", "core", "ops", "autodiff", "namespace", "files", "compiler", "jacobians", "nn",
+    "optim", "data", "explain", "train", "interop", "sklearn", "cli",
 )  # fmt: skip
 
 # Imports of a later room, inside a function: (file, room it reaches).
