@@ -94,6 +94,17 @@ class TestJacobians:
         assert errors[0] / errors[1] == pytest.approx(100, rel=0.05)
         assert errors[1] / errors[2] == pytest.approx(100, rel=0.05)
 
+    def test_j3_the_jacobian_of_a_minibatch(self) -> None:
+        x = np.random.default_rng(4).normal(size=(100, 4096)).astype(np.float32)
+        one, J = cr.jacobian(cr.relu)(x[0]), cr.jacobian(cr.relu)(x)
+        assert (one.shape, J.shape) == ((4096, 4096), (409_600, 409_600))
+        assert one.structure == J.structure == "diagonal"
+        assert J.formula() == "∂y_ij/∂x_kl = δ_ik δ_jl A_ij, with A: 100×4096"
+        assert (J.nbytes, J.dense_nbytes) == (409_600, 671_088_640_000)
+        assert np.array_equal(J.diagonal(), (x > 0).astype(np.float32))
+        with pytest.raises(cr.errors.ShapeError, match="671 GB"):
+            J.todense()
+
     def test_j4_numbers_and_formulas(self) -> None:
         W = cr.tensor(np.array([[0.1, 0.5], [-0.3, 0.8]]))
         x = cr.tensor(np.array([0.2, 0.4]))
@@ -105,10 +116,55 @@ class TestJacobians:
         assert np.allclose(W.grad, [[0.088, 0.176], [0.104, 0.208]], rtol=1e-14)
         assert np.allclose(x.grad, [-0.112, 0.636], rtol=1e-14)
         w, v = W.numpy(), x.numpy()
-        by_w = cr.jacobian(lambda w: w @ v)(w).todense()
-        assert np.array_equal(by_w, np.einsum("ki,j->kij", np.eye(2), v))
-        assert np.array_equal(cr.jacobian(lambda v: w @ v)(v).todense(), w)
+        by_w, by_x = cr.jacobian(lambda w: w @ v)(w), cr.jacobian(lambda v: w @ v)(v)
+        assert np.array_equal(by_w.todense(), np.einsum("ki,j->kij", np.eye(2), v))
+        assert np.array_equal(by_x.todense(), w)
+        assert by_w.formula("q", "W") == "∂q_k/∂W_ij = δ_ki A_j, with A: 2"
+        assert by_x.formula("q", "x") == "∂q_k/∂x_j = A_kj, with A: 2×2"
+        squares = cr.jacobian(lambda w: ((w @ v) ** 2).sum())(w)
+        assert squares.formula("f", "W") == "∂f/∂W_ij = 2 A_i B_j, with A: 2, B: 2"
         assert np.allclose(W.grad, 2 * np.outer(q, v)) and np.allclose(x.grad, 2 * w.T @ q.numpy())
+
+    def test_j5_jacobian_form_and_shape_convention(self) -> None:
+        A = np.random.default_rng(5).normal(size=(2, 3))
+        J = cr.jacobian(lambda m: (m * m).sum())(A)
+        row, gradient = J.jacobian_form(), J.shape_convention()
+        assert (row.shape, gradient.shape) == ((1, 6), (2, 3))
+        assert np.array_equal(row.reshape(2, 3), gradient)
+        assert np.array_equal(gradient.reshape(1, 6), row)
+        assert np.allclose(gradient, 2 * A, rtol=1e-15)
+        # the chain rule as a product of matrices
+        W = np.random.default_rng(6).normal(size=(2, 3))
+        inner = cr.jacobian(lambda w: w * W)(A / W)
+        assert np.allclose((J @ inner).jacobian_form(), row.numpy() @ np.diag(W.ravel()))
+
+    def test_j6_an_activation_is_a_diagonal(self) -> None:
+        z = np.linspace(-2, 2, 7)
+        J = cr.jacobian(cr.sigmoid)(z)
+        slope = (s := 1 / (1 + np.exp(-z))) * (1 - s)
+        assert J.structure == "diagonal"
+        assert J.formula("h", "z") == "∂h_k/∂z_j = δ_kj A_k, with A: 7"
+        assert np.allclose(J.todense(), np.diag(slope)) and np.allclose(J @ z, slope * z)
+        gate = cr.sigmoid(cr.tensor(z)).node.local(0)
+        assert gate.structure == "diagonal" and np.allclose(np.ones(7) @ gate, slope)
+
+    def test_j7_the_upstream_gradient_is_shared(self) -> None:
+        r = np.random.default_rng(7)
+        u, W, x, b = (r.normal(size=n) for n in (3, (3, 4), 4, 3))
+        z = W @ x + b
+        delta = u * (1 - np.tanh(z) ** 2)
+        by_z = cr.jacobian(lambda z: u @ cr.tanh(z))(z).jacobian_form()[0]
+        assert np.allclose(by_z, delta)
+        layers = {
+            "W": (cr.jacobian(lambda w: w @ x + b)(W), np.outer(delta, x), "δ_ki A_j, with A: 4"),
+            "b": (cr.jacobian(lambda b: W @ x + b)(b), delta, "δ_kj"),
+            "x": (cr.jacobian(lambda x: W @ x + b)(x), W.T @ delta, "A_kj, with A: 3×4"),
+        }
+        for name, (J, expected, formula) in layers.items():
+            assert J.formula("z", name).split(" = ")[1] == formula
+            assert np.allclose(by_z @ J, expected)
+        s = cr.jacobian(lambda h: u @ h)(np.tanh(z))
+        assert np.allclose(s.shape_convention(), u)
 
     def test_j8_both_gradients_of_a_layer(self) -> None:
         r = np.random.default_rng(2)
@@ -130,7 +186,18 @@ def ring(n: int = 200) -> tuple[np.ndarray, np.ndarray]:
 
 
 class TestNetworks:
-    """N3, N5, N6 and N7 stand in tests/nn/test_notes.py and test_losses.py."""
+    """N5, N6 and N7 stand in tests/nn/test_notes.py and test_losses.py."""
+
+    def test_n3_layers_without_activations_are_one(self) -> None:
+        r = np.random.default_rng(8)
+        W1, W2 = r.normal(size=(5, 3)), r.normal(size=(2, 5))
+        stack = cr.jacobian(lambda x: W2 @ (W1 @ x))
+        here, there = stack(np.zeros(3)), stack(r.normal(size=3))
+        assert np.array_equal(here.todense(), there.todense())
+        assert np.allclose(here.todense(), W2 @ W1)
+        assert here.formula() == "∂y_k/∂x_j = A_jk, with A: 3×2" and here.nbytes == 2 * 3 * 8
+        bent = cr.jacobian(lambda x: W2 @ cr.relu(W1 @ x))
+        assert not np.array_equal(bent(np.ones(3)).todense(), bent(-np.ones(3)).todense())
 
     def fitted(self, model: cr.nn.Module) -> float:
         x, y = ring()

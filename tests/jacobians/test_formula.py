@@ -88,6 +88,9 @@ def evaluate(text, arrays, out_shape, in_shape):
         for letter in summed:
             axes = [arrays[a.split("_")[0]].shape[a.split("_")[1].index(letter)]
                     for a in atoms if a[0].isupper() and letter in a]  # fmt: skip
+            axes += [arrays[name].shape[at.index(letter)]
+                     for a in atoms for name, at in re.findall(r"([a-z]'*)_(\w+)", a)
+                     if letter in at and a[0] == "["]  # fmt: skip
             sizes.append(axes[0] if axes else max(out_shape + in_shape))
         return sizes
 

@@ -146,7 +146,8 @@ class _Written:
             return p.replaced(self.single)
         keep = tuple(slice(None) if s not in self.single else 0 for s in p.axes)
         axes = tuple(s for s in p.axes if s not in self.single)
-        return Entry(np.asarray(p.table[keep]), axes, p.rest.replaced(self.single))
+        table, rest = np.asarray(p.table[keep]), p.rest.replaced(self.single)
+        return Entry(table, axes, rest) if axes else rest.plus(Affine((), int(table)))
 
     def _equations(self) -> None:
         """A letter for each symbol that an axis is; what the other axes say."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from .apply import flat
 from .form import Form
-from .positions import Affine, Position, Symbol, symbols_of
+from .positions import Affine, Entry, Position, Symbol, symbols_of
 from .sketch import Sketch, parts_of, rank_of, refined, shared, sketch_of, stripped
 from .term import Term
 from .words import triangle_of
@@ -132,6 +132,8 @@ class _Drawing:
 
     def triangles(self, sketch: Sketch) -> bool:
         """A triangle, or equal ones along the diagonal; False if it is something else."""
+        if any(isinstance(a.position, Entry) for a in (*sketch.out, *sketch.inn)):
+            return False
         parts = parts_of(sketch)
         sides = [(p, triangle_of(p)) for p in parts if p.out and p.inn]
         found = [(p, side) for p, side in sides if side]

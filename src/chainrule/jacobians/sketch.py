@@ -64,7 +64,8 @@ def sketch_of(term: Term, form: Form) -> Sketch:
             axes = tuple(s for s in p.axes if s not in single)
             table = p.table.reshape(tuple(n for n, s in zip(p.table.shape, p.axes, strict=True)
                                           if s not in single))  # fmt: skip
-            return Entry(table, axes, p.rest.replaced(dict.fromkeys(single, Affine())))
+            rest = p.rest.replaced(dict.fromkeys(single, Affine()))
+            return Entry(table, axes, rest) if axes else rest.plus(Affine((), int(table)))
         return affine({s: a for s, a in p.terms if s not in single}, p.offset)
 
     def axes(positions: Sequence[Position], shape: Shape) -> tuple[Axis, ...]:
@@ -176,8 +177,8 @@ def parts_of(t: Sketch) -> list[Sketch]:
     fixed = [a for a in (*t.out, *t.inn) if not symbols_of(a.position)]
     if fixed:
         found.append(replace(
-            t, sizes={}, out=tuple(a for a in t.out if a in fixed),
-            inn=tuple(a for a in t.inn if a in fixed), factors=(),
+            t, sizes={}, out=tuple(a for a in t.out if not symbols_of(a.position)),
+            inn=tuple(a for a in t.inn if not symbols_of(a.position)), factors=(),
         ))  # fmt: skip
     for g in groups:
         out = tuple(a for a in t.out if g & set(symbols_of(a.position)))
