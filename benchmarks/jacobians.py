@@ -171,8 +171,8 @@ def run(names: Sequence[str] = CASES) -> list[str]:
         share = f"{100 * busy / all_time:.0f} %"
         remarks.append(f"- others used {share} of the processors: do not trust the times")
     note = (
-        "float32, medians after warm-up; prepare: to the first Jacobian, no caches on disk. The "
-        "pattern is written by hand for chainrule and JAX, asdex detects it."
+        "float32, medians after warm-up; prepare: to the first Jacobian, compiling included, no "
+        "caches on disk. chainrule and asdex find the pattern, JAX is given chainrule's colours."
     )
     return [*lines, "", note, *remarks]
 
