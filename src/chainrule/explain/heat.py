@@ -62,6 +62,8 @@ def matrix(values: Any, wide: int = WIDE, tall: int = TALL) -> Array:
     ((2, 3), (12, 24))
     """
     values = np.asarray(values, np.float64)
+    if not values.size:
+        return np.zeros((0, 0))
     rows = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values.reshape(1, -1)
     if values.ndim <= 1 and rows.size > wide:
         count = -(-rows.size // wide)
