@@ -17,7 +17,7 @@ import numpy as np
 from ..core.context import CONTEXT, Context
 from ..core.indexmap import broadcast_map
 from ..core.local import ZERO, Local
-from ..core.node import Node, caller
+from ..core.node import Node, Where, caller
 from ..core.primitive import ITEM, LINK, Array, Elementwise, LinearGate, Params, Primitive
 from ..core.types import (
     FLOATS,
@@ -195,13 +195,12 @@ def _item(parent: Node, index: int, value: Array, context: Context) -> Tensor:
     return result
 
 
-def spread(node: Node, shape: Shape) -> Node:
+def spread(node: Node, shape: Shape, where: Where, scope: tuple[str, ...]) -> Node:
     """The broadcast node between an operand and an elementwise gate; its value is not computed."""
     data = node.data
     map = broadcast_map(data.shape if node._type is None else node.shape, shape)
     return Node(
-        BROADCAST, (node,), {"map": map}, data, ArrayType(shape, data.dtype),
-        node.where, node.scope,
+        BROADCAST, (node,), {"map": map}, data, ArrayType(shape, data.dtype), where, scope
     )  # fmt: skip
 
 
@@ -255,6 +254,7 @@ def elementwise(primitive: Elementwise, *operands: ArrayLike) -> Tensor:
         result._node = None
         return result
     nodes = []
+    where = caller()
     for x in operands:
         if isinstance(x, Tensor):
             node = x._node
@@ -263,11 +263,11 @@ def elementwise(primitive: Elementwise, *operands: ArrayLike) -> Tensor:
             elif x._value.shape == out.shape:
                 x = node
             else:
-                x = spread(node, out.shape)
+                x = spread(node, out.shape, where, context.scope)
         elif x.__class__ is not ndarray:
             x = np.asarray(x, out.dtype)
         nodes.append(x)
-    node = Node(primitive, tuple(nodes), NO_PARAMS, out, None, caller(), context.scope)
+    node = Node(primitive, tuple(nodes), NO_PARAMS, out, None, where, context.scope)
     result._node = node
     node.handle = ref(result)
     return result
