@@ -14,7 +14,7 @@ import chainrule as cr
 from chainrule.explain import Picture, evaluate, show
 from chainrule.explain.gates import examine
 from chainrule.explain.layout import Vertex, arrange
-from chainrule.explain.picture import LIMIT, label
+from chainrule.explain.picture import WHOLE, label
 
 SVG = "{http://www.w3.org/2000/svg}"
 NEURON = "1/(1+exp(-(w0*x0+w1*x1+w2)))"
@@ -110,7 +110,7 @@ def test_a_network_with_its_names() -> None:
     loss, names = net()
     shown = texts(show(loss, names=names))
     assert {"X", "W1", "b1", "W2", "b2", "loss", "@", "relu", "copy"} <= set(shown)
-    assert any(t.startswith("(5, 4) norm") for t in shown)
+    assert "5×4" in shown and any(t.startswith("norm ") for t in shown)
 
 
 def test_names_are_found_in_the_calling_function() -> None:
@@ -191,17 +191,26 @@ def chain(n: int) -> Any:
     return y
 
 
+def groups(picture: Picture) -> list[Any]:
+    return ET.fromstring(picture.svg).findall(f"{SVG}g")
+
+
 def test_a_chain_of_a_hundred_gates() -> None:
-    picture = chain(100).show()
-    assert (
-        of_kind(picture, "cr-value") and len(ET.fromstring(picture.svg).findall(f"{SVG}g")) == 102
-    )
+    picture = chain(100).show(flat=True)
+    assert of_kind(picture, "cr-value") and len(groups(picture)) == 102
 
 
-def test_a_large_graph_is_refused_in_words() -> None:
-    shown = texts(chain(LIMIT + 2).show())
-    assert f"{LIMIT + 2} gates" in shown[0] and "print(t.graph)" in shown[1]
-    assert len(texts(chain(LIMIT).show())) > LIMIT
+def test_many_gates_are_boxes_that_open() -> None:
+    y = chain(WHOLE + 2)
+    closed = groups(y.show())
+    boxes = [g.get("data-box") for g in closed if g.get("data-box")]
+    assert 2 <= len(boxes) <= 40
+    inside = groups(y.show(inside=boxes[0]))
+    assert any(g.get("data-node") == "g0" for g in inside)
+    with pytest.raises(cr.errors.GraphError, match="at most 300 are drawn flat"):
+        y.show(flat=True)
+    with pytest.raises(cr.errors.GraphError, match="no box 'nowhere': there are 0, "):
+        y.show(inside="nowhere")
 
 
 @pytest.mark.parametrize(

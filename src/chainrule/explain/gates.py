@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +89,17 @@ class Explanation:
     gates: tuple[GateRecord, ...]
     naming: Naming
     expression: str | None = None
+
+    def place(self, node: Node) -> str:
+        """Where a node stands, as text that is short: "g3" is `gates[3]`, "v0" `variables[0]`."""
+        return self._places[node]
+
+    @cached_property
+    def _places(self) -> dict[Node, str]:
+        return {
+            **{v.node: f"v{k}" for k, v in enumerate(self.variables)},
+            **{g.node: f"g{k}" for k, g in enumerate(self.gates)},
+        }
 
     def rows(self, digits: int = 4) -> list[tuple[str, ...]]:
         """The cells of the table, under `HEADER`; a gate takes a row for each of its inputs."""

@@ -97,7 +97,8 @@ def colours(values: Any, limit: float | None = None) -> Array:
     ends = np.where(share < 0, np.array(NEGATIVE), np.array(POSITIVE))
     mixed = np.array(MIDDLE) + np.abs(share) * (ends - np.array(MIDDLE))
     mixed[~finite] = NONFINITE
-    return np.round(mixed).astype(np.uint8)
+    pixels: Array = np.round(mixed).astype(np.uint8)
+    return pixels
 
 
 def heat(values: Any) -> str:

@@ -26,6 +26,8 @@ class Naming:
 
     def __init__(self, order: Sequence[Node], result: Node, names: Names | None) -> None:
         self.nodes: dict[Node, str] = {}
+        self.given: set[Node] = set()
+        """Those that the caller has a name for."""
         self._arrays: dict[int, str] = {}
         self._taken: set[str] = set()
         self._give(order, _from_caller() if names is None else _checked(names))
@@ -45,6 +47,7 @@ class Naming:
                 node = value.node if value.node in known else held.get(id(value))
                 if node is not None and node not in self.nodes:
                     self.nodes[node] = name
+                    self.given.add(node)
                     self._taken.add(name)
                 if value.is_constant:
                     self._arrays.setdefault(id(value._value), name)

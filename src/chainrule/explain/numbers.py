@@ -52,11 +52,20 @@ def array(value: Any, write: Callable[[float], str] = number) -> str:
         return f"{values.shape} empty"
     if not values.ndim:
         return write(float(values))
-    if values.size <= (FEW if values.ndim == 1 else 6) and values.ndim <= 2:
+    if not is_large(values):
         return _nested(values, write)
+    return f"{values.shape} norm {write(norm(values))}"
+
+
+def is_large(values: np.ndarray[Any, Any]) -> bool:
+    """Whether an array has more entries than are printed."""
+    return values.size > (FEW if values.ndim == 1 else 6) or values.ndim > 2
+
+
+def norm(values: np.ndarray[Any, Any]) -> float:
+    """The Euclidean norm of all entries."""
     with np.errstate(all="ignore"):
-        norm = np.linalg.norm(values.astype(np.float64).reshape(-1))
-    return f"{values.shape} norm {write(float(norm))}"
+        return float(np.linalg.norm(values.astype(np.float64).reshape(-1)))
 
 
 def _nested(values: np.ndarray[Any, Any], write: Callable[[float], str]) -> str:

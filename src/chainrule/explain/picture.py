@@ -1,14 +1,15 @@
 """Graphs as pictures, as in the course's notes: values above the wires, gradients below.
 
-Drawn as SVG, from left to right, by the layout of `layout.py`; with texts for screen readers and
-for the pointer, and colours for light and dark surroundings.
+Drawn as SVG, from left to right, by the layout of `layout.py`: a view (`views.py`) at a time, large
+arrays as heat pictures; with texts for screen readers and for the pointer, and colours for light
+and dark surroundings. Gates and boxes have `data-` attributes that a page finds them by.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape as escape_html
 from math import ceil, sqrt
@@ -17,16 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from ..core.node import topological
+from ..errors import GraphError
 from ..ops.dispatch import BROADCAST
 from ..ops.tensor import Tensor
-from .gates import Explanation, GateRecord, checked, examine, is_matmul
+from .gates import GateRecord, examine, is_matmul
+from .heat import heat
 from .layout import Vertex, arrange
 from .names import Names
-from .numbers import array, fixed, number
+from .numbers import array, fixed, is_large, norm, number
+from .views import FLAT, Box, Item, Views
 
-LIMIT = 300
-"""Graphs with more gates than this are not drawn."""
+WHOLE = 300
+"""At most so many gates are drawn in one picture, also where it is asked for."""
+HEAT = (44.0, 18.0)
+"""Width and height of a heat picture."""
 COMMUTING = ("add", "mul", "maximum", "minimum")
 SYMBOLS = {
     "add": "+", "sub": "−", "mul": "×", "div": "/", "pow": "^", "neg": "×-1", "maximum": "max",
@@ -46,11 +51,13 @@ MARGIN = 20.0
 STYLE = """
 .cr-card{fill:#fff;stroke:#d0d7de}.cr-wire{fill:none;stroke:#57606a;stroke-width:1.4}
 .cr-gate{fill:#f6f8fa;stroke:#1f2328;stroke-width:1.4}.cr-quiet{stroke:#8c959f}
-.cr-dot,.cr-tip{fill:#57606a}
+.cr-dot,.cr-tip{fill:#57606a}.cr-box{fill:#ddf4ff;stroke:#0969da}
+.cr-heat{fill:none;stroke:#d0d7de}.cr image{image-rendering:pixelated}
 .cr text{font-family:"Helvetica Neue",Helvetica,Arial,"DejaVu Sans",sans-serif;fill:#1f2328}
 .cr .cr-value{fill:#116329}.cr .cr-grad{fill:#b3141d}.cr .cr-note{fill:#57606a}
 @media (prefers-color-scheme:dark){.cr-card{fill:#0d1117;stroke:#30363d}
 .cr-wire{stroke:#8b949e}.cr-gate{fill:#21262d;stroke:#c9d1d9}.cr-quiet{stroke:#6e7681}
+.cr-box{fill:#10243e;stroke:#58a6ff}.cr-heat{stroke:#30363d}
 .cr-dot,.cr-tip{fill:#8b949e}.cr text{fill:#e6edf3}.cr .cr-value{fill:#56d364}
 .cr .cr-grad{fill:#ff7b72}.cr .cr-note{fill:#8b949e}}
 """
@@ -84,62 +91,96 @@ class Picture:
 
 
 def show(
-    tensor: Tensor, path: str | os.PathLike[str] | None = None, names: Names | None = None
+    tensor: Tensor,
+    path: str | os.PathLike[str] | None = None,
+    names: Names | None = None,
+    *,
+    inside: str = "",
+    flat: bool = False,
 ) -> Picture:
     """The graph of a Tensor as a picture: value above and gradient below each wire.
 
     `names` maps names to Tensors; without it, the local variables of the calling function serve.
-    With `path` the picture is also written there. A graph of more than 300 gates is not drawn:
-    the picture says so.
+    With `path` the picture is also written there. A graph of more than 40 gates is drawn with its
+    modules closed, or, where it has none, with runs of gates as boxes; `inside` names the one to
+    look into, by its path as "blocks.0" or its key in the picture. `flat` draws up to 300 gates
+    without boxes.
+
+    Raises GraphError where `inside` names no box, or `flat` is asked for too many gates.
 
     >>> import chainrule as cr
     >>> x, y = cr.tensor(3.0), cr.tensor(-4.0)
     >>> show(x * y).svg.startswith("<svg")
     True
     """
-    node = checked(tensor)
-    count = sum(n.primitive is not None for n in topological([node]))
-    svg = _refusal(count) if count > LIMIT else _Drawing(examine(tensor, names)).svg()
-    picture = Picture(svg)
+    explanation = examine(tensor, names)
+    count = len(explanation.gates)
+    if flat and count > WHOLE:
+        raise GraphError(
+            f"this graph has {count} gates, at most {WHOLE} are drawn flat: leave flat=True away, "
+            "and look into its boxes with inside="
+        )
+    views = Views(explanation, WHOLE if flat else FLAT)
+    picture = Picture(draw(views, find(views, inside)))
     if path is not None:
         picture.save(path)
     return picture
 
 
+def find(views: Views, inside: str) -> Box:
+    """The box that a path of modules or a key names."""
+    boxes = list(views.root.boxes)
+    for box in boxes:
+        if inside in (box.key, ".".join(box.module)) and (inside or box is views.root):
+            return box
+    known = [".".join(b.module) or b.key for b in boxes[1:]]
+    there = f"there are {', '.join(known[:12])}{' …' * (len(known) > 12)}" if known else (
+        "the graph is drawn without boxes"
+    )  # fmt: skip
+    raise GraphError(f"no box {inside!r}: {there}")
+
+
+def draw(views: Views, box: Box) -> str:
+    """The picture of a box (or of the whole graph) as SVG."""
+    return _Drawing(views, box).svg()
+
+
 @dataclass(eq=False)
 class _Item:
-    """One thing to draw: a variable or constant (no gate), or a gate, with the wire it feeds."""
+    """One thing to draw: a name, a gate or a box, with the wire it feeds."""
 
     label: str
     value: str = ""
     gradient: str = ""
-    gate: GateRecord | None = None
+    shape: str = ""
+    """"circle" or "box" around the label; empty for a name."""
     branches: tuple[str, ...] = ()
     """The gradient under each wire that enters, where the wire is one branch of several."""
+    size: str = ""
+    """The shape of a large array."""
     title: str = ""
-    fans: bool = False
-    result: bool = False
+    data: str = ""
+    """Attributes that a page finds it by."""
+    note: str = ""
+    """A second line in a box."""
+    result: str = ""
+    """The name behind the arrow of a value that leaves the picture."""
+    small: bool = False
+    """A broadcast that nobody wrote."""
+    commutes: bool = False
+    """Whether it is the same gate with its inputs in another order."""
+    faint: bool = False
+    pictures: tuple[str, str] = ("", "")
+    """Heat pictures of value and gradient."""
 
     @property
     def box(self) -> float:
         """The width of the circle or box, or of the name of a variable."""
-        if self.gate is None:
+        if not self.shape:
             return _width(self.label, FONT)
         if self.small:
             return _width(self.label, SMALL) + 10
-        return max(2 * RADIUS, _width(self.label, FONT) + 18)
-
-    @property
-    def small(self) -> bool:
-        """Whether this is a broadcast that nobody wrote: it is drawn small."""
-        if self.gate is None:
-            return False
-        return self.gate.node.primitive is BROADCAST and self.gate.node.handle is None
-
-    @property
-    def commutes(self) -> bool:
-        """Whether it is the same gate with its inputs in another order."""
-        return self.gate is not None and self.gate.gate in COMMUTING
+        return max(2 * RADIUS, _width(self.label, FONT) + 18, _width(self.note, SMALL) + 18)
 
     @property
     def tall(self) -> float:
@@ -149,30 +190,31 @@ class _Item:
     @property
     def stub(self) -> float:
         """The width of the piece of wire that carries the texts."""
-        return max(_width(self.value, FONT), _width(self.gradient, FONT), 14) + 14
+        picture = HEAT[0] if any(self.pictures) else 0.0
+        return max(_width(self.value, FONT), _width(self.gradient, FONT), picture,
+                   _width(self.size, SMALL), 14) + 14  # fmt: skip
 
     @property
     def entry(self) -> float:
         """The width of the texts of the branches that enter."""
         return max((_width(b, SMALL) for b in self.branches), default=0) + 8
 
+    @property
+    def round(self) -> bool:
+        return bool(self.shape) and not self.small and not self.note and (
+            self.box <= 2 * RADIUS + 1 and self.tall <= RADIUS + 1
+        )  # fmt: skip
+
 
 class _Drawing:
-    """The picture of one explanation."""
+    """The picture of one view."""
 
-    def __init__(self, explanation: Explanation) -> None:
-        self.explanation = explanation
-        self.write = _writer(explanation)
-        self.items: list[_Item] = []
-        self.inputs: list[list[int]] = []
-        self.place: dict[Any, int] = {}
-        for v in explanation.variables:
-            title = f"{v.name} = {array(v.value)}; gradient {array(v.gradient)}"
-            self._add(v.node, _Item(v.name, self._text(v.value), self._text(v.gradient),
-                                    title=title, fans=len(v.branches) > 1))  # fmt: skip
-        for gate in explanation.gates:
-            self._add_gate(gate)
-        self.items[-1].result = True
+    def __init__(self, views: Views, box: Box) -> None:
+        self.explanation, self.key = views.explanation, box.key
+        self.found = views.items(box)
+        self.write = _writer(self.found)
+        self.items = [self._item_of(item) for item in self.found]
+        self.inputs = [[w.source for w in item.wires] for item in self.found]
         self.vertices = [
             Vertex(item, *_room(item), _ports(item, len(sources)), item.commutes)
             for item, sources in zip(self.items, self.inputs, strict=True)
@@ -181,30 +223,41 @@ class _Drawing:
         self._columns()
 
     def _text(self, value: Any) -> str:
-        return array(value, self.write)
+        """A value as it stands at a wire: of a large array the norm, its shape is elsewhere."""
+        if _large(value):
+            return f"norm {self.write(norm(value))}"
+        return "" if value is None else array(value, self.write)
 
-    def _add(self, key: Any, item: _Item, inputs: list[int] | None = None) -> int:
-        self.items.append(item)
-        self.inputs.append(inputs or [])
-        self.place[key] = len(self.items) - 1
-        return self.place[key]
-
-    def _add_gate(self, gate: GateRecord) -> None:
-        sources, wires = [], []
-        for x in gate.inputs:
-            if x.node is not None:
-                sources.append(self.place[x.node])
-                fans = self.items[sources[-1]].fans
-                wires.append(self._text(x.downstream) if fans else "")
-            elif np.size(x.value) > 1:  # numbers are part of the gate, arrays have their own wire
-                constant = _Item(x.name, self._text(x.value), title=f"constant {x.name}")
-                sources.append(self._add(object(), constant))
-                wires.append("")
-        item = _Item(
-            label(gate), self._text(gate.value), self._text(gate.upstream), gate, tuple(wires),
-            describe(gate), len(gate.branches) > 1,
+    def _item_of(self, item: Item) -> _Item:
+        """What is drawn of an item of a view."""
+        result = _Item(
+            item.name, self._text(item.value), self._text(item.gradient),
+            title=f"{item.name} = {array(item.value)}; gradient {array(item.gradient)}"
+            if item.node is not None else f"{item.kind} {item.name}",
+            size=_shape_of(item.value), result=item.name if item.leaves else "",
+            faint=item.kind in ("outside", "outlet"),
+            pictures=(_heat(item.value), _heat(item.gradient)),
+            branches=tuple(
+                self._text(w.downstream) if self.found[w.source].uses > 1 else ""
+                for w in item.wires
+            ) if item.kind in ("gate", "box") else (),
         )  # fmt: skip
-        self._add(gate.node, item, sources)
+        if isinstance(item.record, GateRecord) and item.kind == "gate":
+            gate = item.record
+            result.shape, result.label, result.title = "gate", label(gate), describe(gate)
+            result.small = gate.node.primitive is BROADCAST and gate.node.handle is None
+            result.commutes = gate.gate in COMMUTING
+        if item.box is not None:
+            result.shape, result.label = "box", item.box.name
+            result.note = f"{item.box.gates} gates"
+            where = ".".join(item.box.module)
+            result.title = f"{where or item.name}: {item.box.gates} gates; open it to look inside"
+            result.data = f' data-box="{item.box.key}"'
+        elif item.node is not None:
+            result.data = f' data-node="{self.explanation.place(item.node)}"'
+        if item.node is not None and item.box is not None and item.leaves:
+            result.result = self.explanation.naming[item.node]
+        return result
 
     def _columns(self) -> None:
         """Where each layer begins: [branch texts][box][wire with texts], then room for curves."""
@@ -237,10 +290,11 @@ class _Drawing:
         legend = 30
         width, height = ceil(self.width), ceil(self.height + 2 * MARGIN + legend)
         name = escape(self.explanation.name)
+        of = f"The graph of {name}" if not self.key else f"A part of the graph of {name}"
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="cr" width="{width}" height="{height}" '
             f'viewBox="0 0 {width} {height}" role="img">',
-            f"<title>The graph of {name}, with values and gradients</title>",
+            f"<title>{of}, with values and gradients</title>",
             f"<desc>{escape(self._description())}</desc>",
             f"<style>{STYLE}</style>",
             f'<rect class="cr-card" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" '
@@ -257,10 +311,7 @@ class _Drawing:
         return "\n".join([*parts, "</svg>"])
 
     def _description(self) -> str:
-        e = self.explanation
-        lines = [f"{v.name} = {array(v.value)}, gradient {array(v.gradient)}" for v in e.variables]
-        lines += [describe(g) for g in e.gates[:40]]
-        return ". ".join(lines) + "."
+        return ". ".join(item.title for item in self.items[:80]) + "."
 
     def _note(self) -> tuple[str, str, str]:
         """What the two colours mean, in three parts."""
@@ -306,16 +357,16 @@ class _Drawing:
     def _centre(self, item: _Item, layer: int) -> float:
         """Gates stand in the middle of their column, names end at its right."""
         left, right = self.boxes[layer], self.stubs[layer]
-        return right - item.box / 2 if item.gate is None else (left + right) / 2
+        return (left + right) / 2 if item.shape else right - item.box / 2
 
     def _right(self, item: _Item, layer: int) -> float:
-        gap = 6 if item.gate is None else 0
+        gap = 0 if item.shape else 6
         return self._centre(item, layer) + item.box / 2 + gap
 
     def _left(self, item: _Item, layer: int, port: float) -> float:
         """Where a wire meets the circle or box."""
         half = item.box / 2
-        if _round(item):
+        if item.round:
             half = sqrt(max(half * half - port * port, 0.0))
         return self._centre(item, layer) - half
 
@@ -323,20 +374,35 @@ class _Drawing:
         item, layer, y = vertex.key, vertex.layer, self._y(vertex)
         assert isinstance(item, _Item)
         centre = self._centre(item, layer)
-        parts = [f"<g><title>{escape(item.title)}</title>"]
-        if item.gate is not None:
+        parts = [f"<g{item.data}><title>{escape(item.title)}</title>"]
+        if item.shape:
             parts.append(_shape(item, centre, y))
             size = SMALL if item.small else FONT + 1 if len(item.label) > 1 else FONT + 6
-            parts.append(_put(item.label, centre, y + size * 0.34, size=size))
+            up = 4 if item.note else 0
+            parts.append(_put(item.label, centre, y + size * 0.34 - up, size=size))
+            parts.append(_put(item.note, centre, y + 15, "cr-note", SMALL - 1))
         else:
-            parts.append(_put(item.label, centre, y + 5, weight="bold"))
+            kind = "cr-note" if item.faint else ""
+            parts.append(_put(item.label, centre, y + 5, kind, weight="bold"))
         middle = (self._right(item, layer) + self._stub_end(layer)) / 2
         if item.result:
             middle = self._right(item, layer) + item.stub / 2
             parts.append(self._arrow(item, layer, y))
         parts.append(_put(item.value, middle, y - 6, "cr-value"))
         parts.append(_put(item.gradient, middle, y + 16, "cr-grad"))
-        for text, port in zip(item.branches, vertex.ports, strict=True):
+        for uri, top in zip(item.pictures, (y - 22 - HEAT[1], y + 22), strict=True):
+            if uri:
+                place = (
+                    f'x="{middle - HEAT[0] / 2:.1f}" y="{top:.1f}" width="{HEAT[0]:g}" '
+                    f'height="{HEAT[1]:g}"'
+                )
+                parts.append(
+                    f'<image {place} preserveAspectRatio="none" href="{uri}"/>'
+                    f'<rect class="cr-heat" {place}/>'
+                )
+        below = HEAT[1] if item.pictures[1] else 0
+        parts.append(_put(item.size, middle, y + 32 + below, "cr-note", SMALL - 1))
+        for text, port in zip(item.branches, vertex.ports, strict=False):
             if text:
                 x = self._left(item, layer, port) - 5
                 parts.append(_put(text, x, y + port + 12.5, "cr-grad", SMALL, anchor="end"))
@@ -349,7 +415,7 @@ class _Drawing:
         return (
             f'<path class="cr-wire" d="M{start:.1f} {y:.1f}H{end:.1f}"/>'
             f'<path class="cr-tip" d="M{end:.1f} {y - 4:.1f}l8 4l-8 4z"/>'
-            + _put(self.explanation.name, end + 13, y + 5, anchor="start", weight="bold")
+            + _put(item.result, end + 13, y + 5, anchor="start", weight="bold")
         )
 
 
@@ -382,17 +448,30 @@ def describe(gate: GateRecord) -> str:
     return f"{text}: {gate.word}; " + ", ".join(flows)
 
 
-def _writer(explanation: Explanation) -> Callable[[float], str]:
+def _writer(items: Sequence[Item]) -> Callable[[float], str]:
     """As in the notes: whole numbers if all are whole, else two decimals."""
-    values = [x for v in explanation.variables for x in (v.value, v.gradient)]
-    for gate in explanation.gates:
-        values += [gate.value, gate.upstream, *(x.downstream for x in gate.inputs)]
-    numbers = [v for v in values if v is not None and not isinstance(v, tuple) and np.size(v) <= 6]
+    values = [x for i in items for x in (i.value, i.gradient, *(w.downstream for w in i.wires))]
+    shown = [v for v in values if v is not None]
     with np.errstate(all="ignore"):
-        whole = all(bool((v == np.round(v)).all()) for v in numbers) and len(numbers) == sum(
-            v is not None for v in values
+        whole = all(
+            not isinstance(v, tuple) and np.size(v) <= 6 and bool((v == np.round(v)).all())
+            for v in shown
         )
     return number if whole else fixed
+
+
+def _heat(value: Any) -> str:
+    """The heat picture of an array whose entries are too many to print."""
+    return heat(value) if _large(value) else ""
+
+
+def _shape_of(value: Any) -> str:
+    """The shape of such an array, as 64×10."""
+    return "×".join(map(str, value.shape)) if _large(value) else ""
+
+
+def _large(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.size > 0 and is_large(value)
 
 
 def escape(text: str) -> str:
@@ -407,8 +486,10 @@ def _width(text: str, size: float) -> float:
 
 def _room(item: _Item) -> tuple[float, float]:
     """The height a vertex needs above and below its wire."""
-    half = item.tall + 6 if item.gate is not None else 0
-    return max(24.0, half), max(26.0, half)
+    half = item.tall + 6 if item.shape else 0
+    above, below = (HEAT[1] + 2 if p else 0 for p in item.pictures)
+    below += 12 if item.size else 0
+    return max(24.0 + above, half), max(26.0 + below, half)
 
 
 def _ports(item: _Item, count: int) -> tuple[float, ...]:
@@ -417,14 +498,11 @@ def _ports(item: _Item, count: int) -> tuple[float, ...]:
     return tuple((k - (count - 1) / 2) * step for k in range(count))
 
 
-def _round(item: _Item) -> bool:
-    return not item.small and item.box <= 2 * RADIUS + 1 and item.tall <= RADIUS + 1
-
-
 def _shape(item: _Item, x: float, y: float) -> str:
     """A circle for a short symbol, a box with round corners for a longer one."""
     kind = "cr-gate cr-quiet" if item.small else "cr-gate"
-    if _round(item):
+    kind += " cr-box" if item.shape == "box" else ""
+    if item.round:
         return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS:g}"/>'
     width, height = item.box, 2 * item.tall
     return (
@@ -445,22 +523,4 @@ def _put(
     return (
         f'<text{attributes} x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="{anchor}">'
         f"{escape(text)}</text>"
-    )
-
-
-def _refusal(count: int) -> str:
-    """A card that says why there is no picture."""
-    lines = (
-        f"This graph has {count} gates, too many to draw (at most {LIMIT}).",
-        "print(t.graph) lists them all; show an intermediate result to see a part.",
-    )
-    texts = "".join(
-        f'<text x="20" y="{34 + 24 * k}" font-size="{FONT}">{escape(line)}</text>'
-        for k, line in enumerate(lines)
-    )
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" class="cr" width="580" height="80" '
-        f'viewBox="0 0 580 80" role="img"><title>{escape(lines[0])}</title>'
-        f"<desc>{escape(lines[1])}</desc><style>{STYLE}</style>"
-        f'<rect class="cr-card" x="0.5" y="0.5" width="579" height="79" rx="8"/>{texts}</svg>'
     )

@@ -387,14 +387,16 @@ class Tensor:
 
         backward(self, gradient)
 
-    def show(self, path: Any = None) -> Any:
+    def show(self, path: Any = None, *, inside: str = "", flat: bool = False) -> Any:
         """The graph as a picture: values above and gradients below each wire.
 
-        Returns an object that Jupyter displays; with `path` it is also written there as SVG.
+        Returns an object that Jupyter displays; with `path` it is also written there as SVG. Of
+        more than 40 gates, modules are closed boxes: `inside` names one to look into, `flat` draws
+        without boxes.
         """
         from ..explain.picture import show
 
-        return show(self, path)
+        return show(self, path, inside=inside, flat=flat)
 
 
 class Parameter(Tensor):
