@@ -8,17 +8,16 @@ and dark surroundings. Gates and boxes have `data-` attributes that a page finds
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape as escape_html
 from math import ceil, sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import GraphError
+from ..files import write_text
 from ..ops.dispatch import BROADCAST
 from ..ops.tensor import Tensor
 from .gates import GateRecord, examine, is_matmul
@@ -77,14 +76,7 @@ class Picture:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture: whole, or (if that fails) not at all."""
-        target = Path(path)
-        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        try:
-            with open(part, "x", encoding="utf-8") as file:
-                file.write(self.svg)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        write_text(path, self.svg)
 
     def __repr__(self) -> str:
         return f"Picture({len(self.svg)} characters of SVG; save it with .save('graph.svg'))"
@@ -253,8 +245,8 @@ class _Drawing:
             where = ".".join(item.box.module)
             result.title = f"{where or item.name}: {item.box.gates} gates; open it to look inside"
             result.data = f' data-box="{item.box.key}"'
-        elif item.node is not None:
-            result.data = f' data-node="{self.explanation.place(item.node)}"'
+        if item.node is not None:
+            result.data += f' data-node="{self.explanation.place(item.node)}"'
         if item.node is not None and item.box is not None and item.leaves:
             result.result = self.explanation.naming[item.node]
         return result
@@ -390,14 +382,16 @@ class _Drawing:
             parts.append(self._arrow(item, layer, y))
         parts.append(_put(item.value, middle, y - 6, "cr-value"))
         parts.append(_put(item.gradient, middle, y + 16, "cr-grad"))
-        for uri, top in zip(item.pictures, (y - 22 - HEAT[1], y + 22), strict=True):
+        tops = (("cr-value", y - 22 - HEAT[1]), ("cr-grad", y + 22))
+        for uri, (kind, top) in zip(item.pictures, tops, strict=True):
             if uri:
                 place = (
                     f'x="{middle - HEAT[0] / 2:.1f}" y="{top:.1f}" width="{HEAT[0]:g}" '
                     f'height="{HEAT[1]:g}"'
                 )
                 parts.append(
-                    f'<image {place} preserveAspectRatio="none" href="{uri}"/>'
+                    f'<image class="cr-heated {kind}" {place} preserveAspectRatio="none" '
+                    f'href="{uri}"/>'
                     f'<rect class="cr-heat" {place}/>'
                 )
         below = HEAT[1] if item.pictures[1] else 0
@@ -405,7 +399,9 @@ class _Drawing:
         for text, port in zip(item.branches, vertex.ports, strict=False):
             if text:
                 x = self._left(item, layer, port) - 5
-                parts.append(_put(text, x, y + port + 12.5, "cr-grad", SMALL, anchor="end"))
+                parts.append(
+                    _put(text, x, y + port + 12.5, "cr-grad cr-branch", SMALL, anchor="end")
+                )
         return "".join([*parts, "</g>"])
 
     def _arrow(self, item: _Item, layer: int, y: float) -> str:
