@@ -21,7 +21,7 @@ ROOT = PACKAGE.parent.parent
 # the engine; the rooms below use the engine through its rooms.
 ROOMS = (
     "errors", "core", "ops", "autodiff", "namespace", "files", "compiler", "jacobians", "nn",
-    "optim", "data", "explain", "train", "interop", "sklearn", "cli",
+    "optim", "data", "explain", "train", "pages", "interop", "sklearn", "cli",
 )  # fmt: skip
 
 # Imports of a later room, inside a function: (file, room it reaches).
@@ -36,6 +36,7 @@ LATER = {
     ("train/run.py", ""): "the version of the package",
     ("cli/app.py", ""): "the version of the package",
     ("compiler/cache.py", ""): "the version of the package",
+    ("compiler/compile.py", "explain"): "Compiled.explain",
 }
 
 

@@ -358,6 +358,18 @@ class Compiled:
             self(*args, **kwargs)
             return special.executable.profile()
 
+    def explain(self, *args: Any, **kwargs: Any) -> Any:
+        """The gates of the result for these arguments, with the kernel that computes each.
+
+        The graph is run gate by gate, nothing outside changes. `chainrule.explain` has what shows
+        it: `show`, `explore`. Raises GradientError if the first result depends on no variable.
+        """
+        from ..explain.compiled import explain
+
+        with TURN.lock:
+            special, arrays = self._find(args, kwargs, CONTEXT.get().recording)
+            return explain(special, arrays)
+
 
 def _array(x: Any, given: Given) -> Array:
     """The array of a leaf."""

@@ -20,7 +20,7 @@ from .fingerprint import fingerprint, sources
 from .kernels import Buffer, Call, Kernel, Repeat, View
 from .lower import lower
 from .machine import Machine
-from .passes import simplify
+from .passes import Standing, simplify
 from .peak import fma_peak
 from .program import ALIGN, DATA, Program, sequential_of
 
@@ -80,7 +80,9 @@ class Executable:
 
     @owned
     def __init__(self, graph: Graph, machine: Machine) -> None:
-        self.graph, self.machine = simplify(graph), machine
+        self.standing: Standing = {}
+        """What became of each gate of the graph that came in."""
+        self.graph, self.machine = simplify(graph, self.standing), machine
         graph = self.graph
         self._first: dict[str, int] = {}
         self._arrays = 0

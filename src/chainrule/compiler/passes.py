@@ -37,28 +37,46 @@ OPAQUE = (Custom, Derived)
 """Gates of users: what they do beside giving a value is not known, so each is run as it stands."""
 
 
-def simplify(graph: Graph) -> Graph:
+Standing = dict[Node, Any]
+"""What stands for each node of a graph in a simpler one: a node, or a constant array."""
+
+
+def simplify(graph: Graph, standing: Standing | None = None) -> Graph:
     """A graph with the same inputs, captured leaves, outputs and assignments, and fewer gates.
 
     Outputs and assigned values may be leaves or constants afterwards. Values are the same to the
     last bit, up to the order of sums (of contractions, too) and the sign of zeros in them.
+    `standing` is filled with what became of every gate.
     """
-    return _simplified(graph).verify()
+    if standing is not None:
+        standing.update((n, n) for n in graph.nodes)
+    return _simplified(graph, standing).verify()
 
 
-def _simplified(graph: Graph) -> Graph:
-    graph = _settled(graph)
+def _simplified(graph: Graph, standing: Standing | None = None) -> Graph:
+    graph = _settled(graph, standing)
     found = transposed_windows(graph)
-    return _settled(Sweep(graph, rewrites=found).run()) if found else graph
+    return _settled(_swept(graph, standing, found), standing) if found else graph
 
 
-def _settled(graph: Graph) -> Graph:
+def _settled(graph: Graph, standing: Standing | None) -> Graph:
     graph = drop_dead(graph)
     while True:
-        again = Sweep(graph).run()
+        again = _swept(graph, standing)
         if again is graph:
             return graph
         graph = drop_dead(again)
+
+
+def _swept(graph: Graph, standing: Standing | None, rewrites: Any = None) -> Graph:
+    """The graph after one sweep; what stands for nodes is followed through it."""
+    sweep = Sweep(graph, rewrites=rewrites)
+    result = sweep.run()
+    if standing is not None and result is not graph:
+        for n, now in standing.items():
+            if isinstance(now, Node):
+                standing[n] = sweep.values.get(now, now)
+    return result
 
 
 def drop_dead(graph: Graph) -> Graph:

@@ -3,6 +3,7 @@
 - `explain("(x + y) * z", x=-2, y=5, z=-4)`: a formula, gate by gate.
 - `gates(f)`, `text(f)`, `table(f)`: the gates of any Tensor, as records, text, a rich table.
 - `show(f)`: the graph as a picture; the same as `f.show()`.
+- `explore(f)`: a page to walk through it, forward and backward.
 - `first_nonfinite(loss)`: the first gate that made a NaN or an infinity.
 - `units(model, example)`: the layers of units of a network, and their connections.
 
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .explorer import Explorer, explore, explorer
 from .expression import ExpressionError, evaluate
 from .gates import (
     Explanation,
@@ -52,7 +54,7 @@ def explain(expression: str, /, **values: float) -> Explanation:
 
 
 __all__ = [
-    "Explanation", "ExpressionError", "GateRecord", "InputRecord", "Nonfinite", "Picture",
-    "UnitLayer", "Units", "VariableRecord", "evaluate", "examine", "explain", "first_nonfinite",
+    "Explanation", "Explorer", "ExpressionError", "GateRecord", "InputRecord", "Nonfinite", "Picture",
+    "UnitLayer", "Units", "VariableRecord", "evaluate", "examine", "explain", "explore", "explorer", "first_nonfinite",
     "gates", "show", "table", "text", "units",
 ]  # fmt: skip

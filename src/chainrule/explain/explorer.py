@@ -101,9 +101,10 @@ PAGE = (
 
 
 def explore(
-    tensor: Tensor, path: str | os.PathLike[str] | None = None, names: Names | None = None
-) -> Explorer:
-    """A page to walk through the graph of a Tensor; with `path` it is also written there.
+    tensor: Tensor | Explanation, path: str | os.PathLike[str] | None = None,
+    names: Names | None = None,
+) -> Explorer:  # fmt: skip
+    """A page to walk through the graph of a Tensor (or an Explanation); `path` is where to save it.
 
     `names` maps names to Tensors; without it, the local variables of the calling function serve.
 
@@ -167,6 +168,7 @@ def _gate(
         "value": array(gate.value), "gradient": array(gate.upstream), "word": gate.word,
         "says": WORDS[gate.word], "module": ".".join(gate.node.scope),
         "line": place(gate.where), "source": source(gate.where),
+        "kernel": (explanation.kernels or {}).get(gate.node, ""),
         "branches": _branches(gate.branches),
         "inputs": [
             _input(x, gate, operand, explanation, thorough)

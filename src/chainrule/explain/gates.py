@@ -8,7 +8,7 @@ All of it is read from the recorded graph and computed by the engine's own rules
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,8 @@ class Explanation:
     gates: tuple[GateRecord, ...]
     naming: Naming
     expression: str | None = None
+    kernels: Mapping[Node, str] | None = None
+    """Of a compiled function: which kernel computes each gate, in words."""
 
     def place(self, node: Node) -> str:
         """Where a node stands, as text that is short: "g3" is `gates[3]`, "v0" `variables[0]`."""
@@ -176,12 +178,18 @@ def total(gradient: Any, branches: Sequence[tuple[str, Any]], write: Any) -> str
     return array(gradient, write)
 
 
-def examine(result: Tensor, names: Names | None = None) -> Explanation:
+def examine(
+    result: Tensor | Explanation, names: Names | None = None,
+    kernels: Mapping[Node, str] | None = None,
+) -> Explanation:  # fmt: skip
     """Walk the graph of a result: gradients from the output back, records from the inputs on.
 
     `names` maps names to Tensors; without it, the local variables of the calling function serve.
-    The result of a shape has the gradient of the sum of its entries.
+    The result of a shape has the gradient of the sum of its entries. An Explanation is returned as
+    it is.
     """
+    if isinstance(result, Explanation):
+        return result
     node = checked(result)
     order = topological([node])
     naming = Naming(order, node, names)
@@ -208,7 +216,7 @@ def examine(result: Tensor, names: Names | None = None) -> Explanation:
         for n in order
         if n.primitive is None
     )
-    return Explanation(naming[node], _view(node.value), variables, gates, naming)
+    return Explanation(naming[node], _view(node.value), variables, gates, naming, kernels=kernels)
 
 
 def checked(result: Any) -> Node:

@@ -20,7 +20,7 @@ from ..errors import GraphError
 from ..files import write_text
 from ..ops.dispatch import BROADCAST
 from ..ops.tensor import Tensor
-from .gates import GateRecord, examine, is_matmul
+from .gates import Explanation, GateRecord, examine, is_matmul
 from .heat import heat
 from .layout import Vertex, arrange
 from .names import Names
@@ -83,14 +83,14 @@ class Picture:
 
 
 def show(
-    tensor: Tensor,
+    tensor: Tensor | Explanation,
     path: str | os.PathLike[str] | None = None,
     names: Names | None = None,
     *,
     inside: str = "",
     flat: bool = False,
 ) -> Picture:
-    """The graph of a Tensor as a picture: value above and gradient below each wire.
+    """The graph of a Tensor (or an Explanation) as a picture: value above and gradient below wires.
 
     `names` maps names to Tensors; without it, the local variables of the calling function serve.
     With `path` the picture is also written there. A graph of more than 40 gates is drawn with its

@@ -25,9 +25,9 @@ def widget(explorer: Explorer) -> Any:
         ) from error
     from .explorer import module, style
 
-    class ExplorerWidget(anywidget.AnyWidget):  # type: ignore[misc]
-        _esm = module()
-        _css = style()
-        data = traitlets.Dict().tag(sync=True)
-
-    return ExplorerWidget(data=explorer.data)
+    kind = type(
+        "ExplorerWidget",
+        (anywidget.AnyWidget,),
+        {"_esm": module(), "_css": style(), "data": traitlets.Dict().tag(sync=True)},
+    )
+    return kind(data=explorer.data)

@@ -398,6 +398,16 @@ class Tensor:
 
         return show(self, path, inside=inside, flat=flat)
 
+    def explore(self, path: Any = None) -> Any:
+        """A page to walk through the graph, forward and backward, gate by gate.
+
+        Returns an object that Jupyter displays; with `path` it is also written there as one HTML
+        file that needs no network.
+        """
+        from ..explain.explorer import explore
+
+        return explore(self, path)
+
 
 class Parameter(Tensor):
     """A variable with a name that belongs to a Module; `backward` adds to its gradient.
