@@ -54,7 +54,7 @@ def explain(expression: str, /, **values: float) -> Explanation:
 
 
 __all__ = [
-    "Explanation", "Explorer", "ExpressionError", "GateRecord", "InputRecord", "Nonfinite", "Picture",
-    "UnitLayer", "Units", "VariableRecord", "evaluate", "examine", "explain", "explore", "explorer", "first_nonfinite",
-    "gates", "show", "table", "text", "units",
+    "Explanation", "Explorer", "ExpressionError", "GateRecord", "InputRecord", "Nonfinite",
+    "Picture", "UnitLayer", "Units", "VariableRecord", "evaluate", "examine", "explain", "explore",
+    "explorer", "first_nonfinite", "gates", "show", "table", "text", "units",
 ]  # fmt: skip

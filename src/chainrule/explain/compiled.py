@@ -7,18 +7,45 @@ the arguments given: nothing outside changes. So all that explains an eager grap
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import ref
 
 import numpy as np
 
+from .. import ops
 from ..compiler.describe import si
 from ..compiler.executable import every
-from ..core.node import Node
-from ..core.types import FLOATS
+from ..core.context import context
+from ..core.node import Node, topological
+from ..core.primitive import Primitive
+from ..core.types import FLOATS, TupleType
 from ..errors import GradientError
+from ..ops.control import COND, Cond
+from ..ops.loop import SCAN, Scan
 from ..ops.tensor import Array, Tensor, constant
 from .gates import Explanation, examine
+
+
+class _OnTensors(Primitive):
+    """A loop or a branch as one gate, as traces have it: its rules run operations, not NumPy."""
+
+    def pull_all(self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Any,
+                 wanted: Sequence[bool]) -> Sequence[Any]:  # fmt: skip
+        with context(recording=False):
+            found = super().pull_all(ops, upstream, out, inputs, params, wanted)
+        return [None if g is None else np.asarray(g) for g in found]
+
+
+class _Scan(_OnTensors, Scan):
+    pass
+
+
+class _Cond(_OnTensors, Cond):
+    pass
+
+
+WHOLE: dict[Primitive, Primitive] = {SCAN: _Scan(), COND: _Cond()}
 
 
 def explain(special: Any, arrays: Sequence[Array], result: int = 0) -> Explanation:
@@ -34,23 +61,26 @@ def explain(special: Any, arrays: Sequence[Array], result: int = 0) -> Explanati
     for tensor in captured.variables:
         leaf = next(leaf for x, leaf in graph.captured if x is tensor)
         values[leaf] = _leaf(tensor)
+    chosen = graph.outputs[: special.results][result : result + 1]
+    needed = set(topological(x for x in chosen if isinstance(x, Node)))
     origins: dict[Node, Node] = {}
     with np.errstate(all="ignore"):
-        for node in graph.nodes:
+        for node in (n for n in graph.nodes if n in needed):
             values[node] = found = _run(node, [_value(x, values) for x in node.inputs])
             if isinstance(found, Node):
                 origins[found] = node
-    outputs = [_value(x, values) for x in graph.outputs[: special.results]]
-    if result >= len(outputs) or not isinstance(outputs[result], Node):
+    root = _value(chosen[0], values) if chosen else None
+    if not isinstance(root, Node):
         raise GradientError(
             f"result {result} of this compiled function depends on no variable through gates that "
-            f"have gradients; it has {len(outputs)} result{'s' * (len(outputs) != 1)}"
+            f"have gradients; it has {special.results} result{'s' * (special.results != 1)}"
         )
-    root = outputs[result]
     tensor = constant(root.data)
     tensor._node = root
     root.handle = ref(tensor)
-    return examine(tensor, kernels=_kernels(special.executable, origins))
+    explained = examine(tensor)
+    mine = {g.node: origins[g.node] for g in explained.gates}
+    return replace(explained, kernels=_kernels(special.executable, mine))
 
 
 def _leaf(variable: Tensor) -> Node:
@@ -69,13 +99,18 @@ def _run(node: Node, inputs: Sequence[Any]) -> Any:
     primitive = node.primitive
     assert primitive is not None
     given = [x.value if isinstance(x, Node) else x for x in inputs]
-    out = primitive.forward(*given, **(node.params or {}))
+    params: Any = node.params or {}
+    kind: Any = node.type
+    if isinstance(kind, TupleType):  # derivatives may read what the traced graph left away
+        params = primitive.needed(params, frozenset(range(len(kind.items))))
+    out = primitive.forward(*given, **params)
     if not isinstance(out, tuple):
         out = np.asarray(out)
     recorded = any(isinstance(x, Node) for x in inputs) and primitive.differentiable
     if not recorded or (not isinstance(out, tuple) and out.dtype.char not in FLOATS):
         return out
-    return Node(primitive, tuple(inputs), node.params, out, None, node.where, node.scope)
+    primitive = WHOLE.get(primitive, primitive)
+    return Node(primitive, tuple(inputs), params, out, None, node.where, node.scope)
 
 
 def _kernels(executable: Any, origins: dict[Node, Node]) -> dict[Node, str]:

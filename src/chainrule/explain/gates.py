@@ -178,10 +178,7 @@ def total(gradient: Any, branches: Sequence[tuple[str, Any]], write: Any) -> str
     return array(gradient, write)
 
 
-def examine(
-    result: Tensor | Explanation, names: Names | None = None,
-    kernels: Mapping[Node, str] | None = None,
-) -> Explanation:  # fmt: skip
+def examine(result: Tensor | Explanation, names: Names | None = None) -> Explanation:
     """Walk the graph of a result: gradients from the output back, records from the inputs on.
 
     `names` maps names to Tensors; without it, the local variables of the calling function serve.
@@ -216,7 +213,7 @@ def examine(
         for n in order
         if n.primitive is None
     )
-    return Explanation(naming[node], _view(node.value), variables, gates, naming, kernels=kernels)
+    return Explanation(naming[node], _view(node.value), variables, gates, naming)
 
 
 def checked(result: Any) -> Node:
