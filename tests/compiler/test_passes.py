@@ -210,6 +210,14 @@ def test_random_graphs(data: Any) -> None:
     checked(graph, *arrays, grows=True)
 
 
+def test_the_larger_zero_is_the_first() -> None:
+    """max(0, -0) and max(-0, 0) differ in sign, so they are not one gate."""
+    zeros = np.array([0.0, -0.0]), np.array([-0.0, 0.0])
+    for f in (cr.maximum, cr.minimum):
+        graph = traced(lambda x, y, f=f: (f(x, y), f(y, x)), *zeros)
+        checked(graph, *zeros)
+
+
 def classifier(model: Any, kind: Any, *shape: int, **options: Any) -> tuple[Any, tuple[Any, ...]]:
     optimizer = kind(model, lr=0.01)
 

@@ -75,7 +75,7 @@ AND, OR, INVERT = map(gate_of, (ops.logical_and, ops.logical_or, ops.bitwise_inv
 MAXIMUM, MINIMUM, RELU = map(gate_of, (ops.maximum, ops.minimum, ops.relu))
 SCALE = gate_of(ops.scale_gradient)
 COMMUTATIVE = frozenset((
-    ADD, MUL, SCALE, MAXIMUM, MINIMUM, AND, OR,
+    ADD, MUL, SCALE, AND, OR,  # max(0, -0) is the first of them
     *map(gate_of, (ops.equal, ops.not_equal, ops.logical_xor, ops.bitwise_and, ops.bitwise_or,
                    ops.bitwise_xor)),
 ))  # fmt: skip
