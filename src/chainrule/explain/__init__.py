@@ -4,6 +4,7 @@
 - `gates(f)`, `text(f)`, `table(f)`: the gates of any Tensor, as records, text, a rich table.
 - `show(f)`: the graph as a picture; the same as `f.show()`.
 - `explore(f)`: a page to walk through it, forward and backward.
+- `paths(f, x)`, `why(f, x)`: why a gradient is what it is, or zero, or missing.
 - `first_nonfinite(loss)`: the first gate that made a NaN or an infinity.
 - `units(model, example)`: the layers of units of a network, and their connections.
 
@@ -39,8 +40,10 @@ from .gates import (
     text,
 )  # fmt: skip
 from .nonfinite import Nonfinite, first_nonfinite
+from .paths import Path, Paths, paths
 from .picture import Picture, show
 from .units import UnitLayer, Units, units
+from .why import End, Why, why
 
 
 def explain(expression: str, /, **values: float) -> Explanation:
@@ -54,7 +57,8 @@ def explain(expression: str, /, **values: float) -> Explanation:
 
 
 __all__ = [
-    "Explanation", "Explorer", "ExpressionError", "GateRecord", "InputRecord", "Nonfinite",
-    "Picture", "UnitLayer", "Units", "VariableRecord", "evaluate", "examine", "explain", "explore",
-    "explorer", "first_nonfinite", "gates", "show", "table", "text", "units",
+    "End", "Explanation", "Explorer", "ExpressionError", "GateRecord", "InputRecord", "Nonfinite",
+    "Path", "Paths", "Picture", "UnitLayer", "Units", "VariableRecord", "Why", "evaluate",
+    "examine", "explain", "explore", "explorer", "first_nonfinite", "gates", "paths", "show",
+    "table", "text", "units", "why",
 ]  # fmt: skip

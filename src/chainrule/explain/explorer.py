@@ -9,26 +9,31 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import linecache
 import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
+
 from ..core.node import Node
 from ..errors import ChainruleError
 from ..files import write_text
 from ..ops.tensor import Tensor
 from .forms import WORDS
-from .gates import Explanation, GateRecord, InputRecord, examine
+from .gates import Explanation, GateRecord, InputRecord, VariableRecord, examine
 from .names import Names
-from .numbers import array
+from .numbers import array, place, source
+from .paths import between, entry_of
 from .picture import draw, escape
 from .views import Views
+from .why import reason
 
 THOROUGH = 1000
 """Graphs of at most so many gates are shown with the structure of each local Jacobian."""
+TRACED = 300
+"""Of at most so many gates the paths of every variable are shown."""
 PLAIN = 60_000
 """Larger data is packed (gzip)."""
 
@@ -149,6 +154,7 @@ def explorer(explanation: Explanation) -> Explorer:
                 "id": f"v{k}", "view": home.get(f"v{k}", ""), "name": v.name,
                 "value": array(v.value), "gradient": array(v.gradient),
                 "branches": _branches(v.branches),
+                **(_paths(explanation, v) if len(explanation.gates) <= TRACED else {}),
             }
             for k, v in enumerate(explanation.variables)
         ],
@@ -209,19 +215,21 @@ def structure(gate: GateRecord, operand: int, name: str) -> dict[str, str]:
         return {"structure": str(error).split(":")[0]}
 
 
+def _paths(explanation: Explanation, v: VariableRecord) -> dict[str, Any]:
+    """The paths of the largest gradient of a variable; where that is 0, why it is."""
+    if not np.size(v.value):
+        return {}
+    order = [*(x.node for x in explanation.variables), *(g.node for g in explanation.gates)]
+    at = entry_of(v.node, None, v.gradient)
+    given = (order, explanation.naming, v.node, v.gradient, at)
+    found = between(*given, 8).json()
+    if not v.gradient[at]:
+        found["why"] = str(reason(*given))
+    return {"paths": found}
+
+
 def _branches(branches: Any) -> list[list[str]]:
     return [[name, array(g)] for name, g in branches] if len(branches) > 1 else []
-
-
-def place(where: str) -> str:
-    """A place in a program without the folders: `train.py:12`."""
-    return os.path.basename(where)
-
-
-def source(where: str) -> str:
-    """The line of the program there, "" where it cannot be read."""
-    name, _, line = where.rpartition(":")
-    return linecache.getline(name, int(line)).strip() if line.isdigit() else ""
 
 
 @cache

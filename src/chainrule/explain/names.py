@@ -30,7 +30,7 @@ class Naming:
         """Those that the caller has a name for."""
         self._arrays: dict[int, str] = {}
         self._taken: set[str] = set()
-        self._give(order, _from_caller() if names is None else _checked(names))
+        self._give(order, from_caller() if names is None else _checked(names))
         for node in order:
             handle = node.handle() if node.handle is not None else None
             own = getattr(handle, "name", "")
@@ -89,7 +89,7 @@ def _checked(names: Names) -> Names:
     return names
 
 
-def _from_caller() -> Names:
+def from_caller() -> Names:
     """The variables of the first function outside chainrule, without those that begin with _."""
     frame = sys._getframe(1)
     while frame.f_code.co_filename[:INSIDE] == PACKAGE:

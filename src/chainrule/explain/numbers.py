@@ -1,7 +1,10 @@
-"""How values look in texts and pictures: small arrays as numbers, large ones as shape and norm."""
+"""How values look in texts and pictures: small arrays as numbers, large ones as shape and norm;
+and how places in a program do."""
 
 from __future__ import annotations
 
+import linecache
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -72,3 +75,14 @@ def _nested(values: np.ndarray[Any, Any], write: Callable[[float], str]) -> str:
     if values.ndim == 1:
         return "[" + ", ".join(write(float(v)) for v in values) + "]"
     return "[" + ", ".join(_nested(row, write) for row in values) + "]"
+
+
+def place(where: str) -> str:
+    """A place in a program without the folders: `train.py:12`."""
+    return os.path.basename(where)
+
+
+def source(where: str) -> str:
+    """The line of the program there, "" where it cannot be read."""
+    name, _, line = where.rpartition(":")
+    return linecache.getline(name, int(line)).strip() if line.isdigit() else ""

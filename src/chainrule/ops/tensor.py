@@ -408,6 +408,24 @@ class Tensor:
 
         return explore(self, path)
 
+    def paths(self, variable: Any, index: Any = None, limit: int = 10) -> Any:
+        """Why a gradient is what it is: the paths from an entry of a variable to this result.
+
+        They add up to the gradient; `index` is by default the entry with the largest one.
+        """
+        from ..explain.paths import paths
+
+        return paths(self, variable, index, limit)
+
+    def why(self, variable: Any, index: Any = None) -> Any:
+        """Why the gradient of this result by an entry of a variable is zero, or missing.
+
+        Says the places where the way from the variable to the result ends.
+        """
+        from ..explain.why import why
+
+        return why(self, variable, index)
+
 
 class Parameter(Tensor):
     """A variable with a name that belongs to a Module; `backward` adds to its gradient.
