@@ -86,7 +86,7 @@ def test_a_wrong_backward_can_raise() -> None:
 
 def test_hints() -> None:
     report = check(SoftmaxDiagonalOnly)
-    assert "diagonal of the Jacobian only" in report.causes[0].advice
+    assert "only the diagonal of the Jacobian" in report.causes[0].advice
 
     class Bent(Square):
         def backward(self, upstream: Any) -> Any:
