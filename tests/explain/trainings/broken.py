@@ -7,6 +7,7 @@ one at least has to be named.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def data(n: int = 64, inputs: int = 20, classes: int = 5, seed: int = 0) -> tupl
 
 def mlp(*sizes: int, act: Any = nn.relu, seed: int = 0) -> Any:
     layers: list[Any] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), act]
     return nn.Sequential(*layers[:-1], seed=seed)
 
@@ -52,7 +53,7 @@ def dead_by_bias() -> Made:
 
 def killed_by_rate() -> Made:
     model, (x, y) = mlp(20, 40, 40, 5), data()
-    optimizer = optim.SGD(model, lr=3.0)
+    optimizer = optim.SGD(model, lr=10.0)
     for _ in range(12):
         optimizer.zero_grad()
         nn.softmax_cross_entropy(model(x), y).backward()

@@ -55,7 +55,7 @@ def images() -> tuple[Any, Any]:
 def convolutions() -> Made:
     model = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm(8), nn.relu, nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 3, padding=1), nn.relu, nn.Flatten(), nn.Linear(576, 4), seed=3,
+        nn.Conv2d(8, 16, 3, padding=1), nn.relu, nn.flatten, nn.Linear(576, 4), seed=3,
     )  # fmt: skip
     return model, nn.softmax_cross_entropy, images(), optim.Adam(model, lr=1e-3)
 
