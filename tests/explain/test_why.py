@@ -51,6 +51,15 @@ def test_changes_that_cancel() -> None:
     assert "[1, 0, 0] and [-1, 0, 0]" in answer.ends[0].text
 
 
+def test_entries_that_cancel_in_one_sum() -> None:
+    b = cr.tensor(1.0)
+    signs = cr.asarray([1.0, -1.0])
+    for f in ((b * signs).sum(), (b * signs) @ cr.asarray([2.0, 2.0])):
+        answer = f.why(b)
+        assert answer.cause == "cancels" and [e.cause for e in answer.ends] == ["cancels"]
+        assert "cancel in the sum" in answer.ends[0].text
+
+
 def test_several_ways_each_with_its_end() -> None:
     answer = (cr.relu(x).sum() + (x * cr.asarray([1.0, 0.0, 1.0])).sum()).why(x, 1)
     assert {e.cause for e in answer.ends} == {"closed", "times zero"}

@@ -125,8 +125,8 @@ def reason(
         many = f"the sum over {found.count:,} paths, the largest" if found.count > 1 else "one path"
         rows = "; ".join(f"{p}: {number(p.contribution)}" for p in found.paths)
         return Why(entry, naming[root], value, "not zero", f"{many} {rows}")
-    ends, cancels = _follow(order, leaf, at, naming)
-    if cancels and all(e.cause == "cancels" for e in ends):
+    ends = _follow(order, leaf, at, naming)
+    if ends and all(e.cause == "cancels" for e in ends):
         text = "changes of it arrive, and those of several paths cancel."
         return Why(entry, naming[root], value, "cancels", text, ends)
     text = f"a change of it never arrives at {naming[root]}; it ends here:"
@@ -155,13 +155,12 @@ def _where_it_enters(order: Sequence[Node], variable: Any, naming: Naming) -> tu
 
 def _follow(
     order: Sequence[Node], leaf: Node, at: tuple[int, ...], naming: Naming
-) -> tuple[tuple[End, ...], bool]:
-    """Push a change of one entry through the graph: where it ends, and whether some cancel."""
+) -> tuple[End, ...]:
+    """Push a change of one entry through the graph: where it ends."""
     start = np.zeros(leaf.shape, leaf.type.dtype)
     start[at] = 1
     moving: dict[Node, Any] = {leaf: start}
     ends: list[End] = []
-    cancels = False
     with np.errstate(all="ignore"):
         for node in order:
             arriving = [i for i, x in enumerate(node.inputs) if x.__class__ is Node and x in moving]
@@ -178,12 +177,11 @@ def _follow(
             if _any(total):
                 moving[node] = total
             else:
-                cancels = True
                 text = "the changes that arrive here cancel: " + " and ".join(
                     array(p) for _, p in alive
                 )
                 ends.append(_end(node, "cancels", text, naming))
-    return tuple(ends), cancels
+    return tuple(ends)
 
 
 def _any(x: Any) -> bool:
@@ -228,6 +226,11 @@ def _died(node: Node, arriving: Sequence[int], moving: dict[Node, Any], naming: 
     name = naming[node.inputs[i]]
     if isinstance(form, Zero):
         return _end(node, "flat", "its slope is 0 everywhere", naming)
+    if isinstance(form, (Linear, Contraction)):
+        sizes = form.push(bare.xp, np.abs(moving[node.inputs[i]]))
+        if _any(sizes):
+            text = f"the changes of several entries of {name} cancel in the sum"
+            return _end(node, "cancels", text, naming)
     if isinstance(form, Linear):
         return _end(node, "not read", f"it does not read this entry of {name}", naming)
     if isinstance(form, Contraction) or (
