@@ -2,9 +2,11 @@
 
 - `explain("(x + y) * z", x=-2, y=5, z=-4)`: a formula, gate by gate.
 - `gates(f)`, `text(f)`, `table(f)`: the gates of any Tensor, as records, text, a rich table.
-- `show(f)`: the graph as a picture; the same as `f.show()`.
+- `show(f)`: the graph as a picture, `rails(f)` as text; `f.show()` is the first.
+- `walk(f)`: the forward and the backward pass, step by step.
 - `explore(f)`: a page to walk through it, forward and backward.
 - `paths(f, x)`, `why(f, x)`: why a gradient is what it is, or zero, or missing.
+- `check(gate)`: what is wrong with a backward; `diagnose(model, loss, batch)`: with a training.
 - `first_nonfinite(loss)`: the first gate that made a NaN or an infinity.
 - `units(model, example)`: the layers of units of a network, and their connections.
 
@@ -27,6 +29,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .check import Cause, CheckReport, check
+from .diagnose import Diagnosis, Finding, Layer, diagnose
 from .explorer import Explorer, explore, explorer
 from .expression import ExpressionError, evaluate
 from .gates import (
@@ -42,7 +46,9 @@ from .gates import (
 from .nonfinite import Nonfinite, first_nonfinite
 from .paths import Path, Paths, paths
 from .picture import Picture, show
+from .rails import rails
 from .units import UnitLayer, Units, units
+from .walk import Step, Walk, walk
 from .why import End, Why, why
 
 
@@ -57,8 +63,9 @@ def explain(expression: str, /, **values: float) -> Explanation:
 
 
 __all__ = [
-    "End", "Explanation", "Explorer", "ExpressionError", "GateRecord", "InputRecord", "Nonfinite",
-    "Path", "Paths", "Picture", "UnitLayer", "Units", "VariableRecord", "Why", "evaluate",
-    "examine", "explain", "explore", "explorer", "first_nonfinite", "gates", "paths", "show",
-    "table", "text", "units", "why",
+    "Cause", "CheckReport", "Diagnosis", "End", "Explanation", "Explorer", "ExpressionError",
+    "Finding", "GateRecord", "InputRecord", "Layer", "Nonfinite", "Path", "Paths", "Picture",
+    "Step", "UnitLayer", "Units", "VariableRecord", "Walk", "Why", "check", "diagnose",
+    "evaluate", "examine", "explain", "explore", "explorer", "first_nonfinite", "gates", "paths",
+    "rails", "show", "table", "text", "units", "walk", "why",
 ]  # fmt: skip

@@ -178,12 +178,12 @@ def _gate(
         "branches": _branches(gate.branches),
         "inputs": [
             _input(x, gate, operand, explanation, thorough)
-            for x, operand in zip(gate.inputs, _operands(gate), strict=True)
+            for x, operand in zip(gate.inputs, operands_of_record(gate), strict=True)
         ],
     }  # fmt: skip
 
 
-def _operands(gate: GateRecord) -> list[int]:
+def operands_of_record(gate: GateRecord) -> list[int]:
     """For each input of a record the number of the operand (-1: a constant)."""
     operands = iter(k for k, x in enumerate(gate.node.inputs) if isinstance(x, Node))
     return [-1 if x.node is None else next(operands) for x in gate.inputs]

@@ -96,6 +96,11 @@ class Explanation:
         """Where a node stands, as text that is short: "g3" is `gates[3]`, "v0" `variables[0]`."""
         return self._places[node]
 
+    def record(self, node: Node) -> VariableRecord | GateRecord:
+        """The record of a node."""
+        place = self.place(node)
+        return (self.variables if place[0] == "v" else self.gates)[int(place[1:])]
+
     @cached_property
     def _places(self) -> dict[Node, str]:
         return {

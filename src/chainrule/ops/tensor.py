@@ -408,6 +408,12 @@ class Tensor:
 
         return explore(self, path)
 
+    def walk(self) -> Any:
+        """The steps of the forward and of the backward pass, gate by gate: prints as text."""
+        from ..explain.walk import walk
+
+        return walk(self)
+
     def paths(self, variable: Any, index: Any = None, limit: int = 10) -> Any:
         """Why a gradient is what it is: the paths from an entry of a variable to this result.
 
