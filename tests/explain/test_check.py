@@ -102,7 +102,7 @@ def test_hints() -> None:
         def backward(self, upstream: Any) -> Any:
             return 4 * self.x**2 * upstream
 
-    assert check(Fourth).causes[0].text == "A factor x is missing."
+    assert check(Fourth).causes[0].advice == "A factor x is missing: multiply by it."
 
 
 def test_kinks_are_noted() -> None:
@@ -147,7 +147,9 @@ def test_empty_scalar_and_one(dtype: Any) -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(cr.errors.GateError, match="forward and backward, received 3"):
+    with pytest.raises(
+        cr.errors.GateError, match="forward and backward, or a function, received 3"
+    ):
         check(3)
     with pytest.raises(cr.errors.GateError, match="forward of MatMul raises ValueError"):
         check(MatMul, np.ones((2, 3)), np.ones((2, 3)))
