@@ -123,7 +123,7 @@ def test_a_run_is_replaced_and_other_folders_are_not(here, capsys):
     assert said.startswith("replaces the earlier run in runs/digits-seed-0 once a step is taken\n")
     assert "replaces" not in ok(capsys, "train", "digits", *QUICK, "--out", "other")
     assert {p.name for p in (here / "runs" / "digits-seed-0").iterdir()} == {
-        "metrics.csv", "model.safetensors", "run.json",
+        "diagnosis.json", "gradients.csv", "metrics.csv", "model.safetensors", "run.json",
     }  # fmt: skip
 
 

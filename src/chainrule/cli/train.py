@@ -264,6 +264,8 @@ def _say(done: Any, folder: Path) -> None:
     console.print(f"{len(history)} epochs in {history.seconds:.1f} s ({history.stopped}{best})")
     if not history.interrupted:
         console.print(done.summary)
+        for finding in done.diagnosis.serious if done.diagnosis is not None else ():
+            console.print(f"{finding}", markup=False)
     console.print(f"run folder: {folder}")
     if history.interrupted:
         console.print(f"go on with: chainrule train --resume {folder}")

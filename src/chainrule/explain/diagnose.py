@@ -198,8 +198,9 @@ def diagnose(
     ['dead units', 'no gradient', 'no gradient', 'no gradient', 'no gradient']
     """
     inputs, *targets = (batch,) if not isinstance(batch, (tuple, list)) else tuple(batch)
-    before = dict(model.state()) if isinstance(model, Module) else None
-    kept = None if before is None else {k: np.array(v) for k, v in before.items()}
+    kept = None
+    if isinstance(model, Module):
+        kept = {k: np.array(v) for k, v in model.state().items()}
     options = {"training": True} if isinstance(model, Module) else {}
     try:
         with np.errstate(all="ignore"), context(recording=True, trace=None):
@@ -208,7 +209,10 @@ def diagnose(
             return _Diagnosing(model, inputs, targets, predicted, value, optimizer).result()
     finally:
         if kept is not None and isinstance(model, Module):
-            model.load_state(kept)
+            now = model.state()
+            if not all(np.array_equal(now[k], v, equal_nan=v.dtype.kind == "f")
+                       for k, v in kept.items()):  # fmt: skip
+                model.load_state(kept)
 
 
 class _Diagnosing:

@@ -31,6 +31,8 @@ from .sources import PLACES
 
 WEIGHTS, SETTINGS, METRICS = "model.safetensors", "run.json", "metrics.csv"
 CHECKPOINT = "checkpoint.safetensors"
+GRADIENTS, DIAGNOSIS, REPORT = "gradients.csv", "diagnosis.json", "report.html"
+FILES = frozenset((WEIGHTS, SETTINGS, METRICS, CHECKPOINT, GRADIENTS, DIAGNOSIS, REPORT))
 LARGEST_SETTINGS = 64 * 2**20
 LARGEST_HEADER = 2**20
 """What the names, shapes and few other numbers in a file of weights may take."""
@@ -122,7 +124,7 @@ def check_folder(folder: AnyPath) -> Path:
         found = {entry.name for entry in path.iterdir()}
     except OSError as error:
         raise RunError(f"cannot use {path} as a run folder: {error.strerror or error}") from error
-    if SETTINGS not in found and not found <= {WEIGHTS, METRICS, CHECKPOINT}:
+    if SETTINGS not in found and not found <= FILES:
         raise RunError(
             f"{path} is not empty and holds no run (it has no {SETTINGS}): nothing in it is "
             "touched; give a new folder, or one with an earlier run, which is replaced"

@@ -19,6 +19,7 @@ from ..data import TextPart, batches, read_table
 from ..errors import GradientError, RunError, UnsupportedError
 from ..files import AnyPath, write_files
 from .checkpoint import Checkpoint
+from .flow import Flow, both
 from .loop import History, fit
 from .measure import evaluate
 from .metrics import Epoch
@@ -26,6 +27,7 @@ from .models import build, example_shape
 from .options import LOSSES, OPTIMIZERS, SCHEDULES, Options, from_plain, make_augment, plain
 from .run import (
     CHECKPOINT,
+    FILES,
     METRICS,
     SETTINGS,
     WEIGHTS,
@@ -54,6 +56,8 @@ class Outcome:
     test_loss: float
     test_score: float
     folder: Path | None = None
+    diagnosis: Any = None
+    """What `diagnose` finds at the end; None if training was interrupted."""
 
     @property
     def summary(self) -> str:
@@ -232,17 +236,25 @@ class _Job:
         fresh = checkpoint is None
         self.begun = not fresh
         log = _Events(self.folder) if tensorboard else None
+        optimizer = OPTIMIZERS[options.optimizer](run.model, lr=options.rate)
+        flow = Flow(
+            run.model, parts.train, loss, self.folder,
+            0 if checkpoint is None else checkpoint.state.epoch - 1,
+        )  # fmt: skip
+        if fresh:
+            flow.start(optimizer)
         try:
             history = fit(
                 run.model, parts.train, parts.validation,
-                loss=loss, optimizer=OPTIMIZERS[options.optimizer](run.model, lr=options.rate),
+                loss=loss, optimizer=optimizer,
                 epochs=options.epochs or 0, batch=options.batch or 1, penalty=options.penalty,
                 seed=options.seed, patience=options.patience,
                 schedule=SCHEDULES[options.schedule](), accumulate=options.accumulate,
                 clip=options.clip, average=options.average,
                 augment=make_augment(options.augment, parts.train),
                 ahead=AHEAD if parts.train.inputs.dtype == np.uint8 else 0,
-                compiled=options.compiled, progress=progress, after_epoch=log, resume=checkpoint,
+                compiled=options.compiled, progress=progress, after_epoch=both(log, flow),
+                resume=checkpoint,
                 checkpoint=None if self.folder is None else self._keeper(fresh),
                 metrics=None if self.folder is None else self.folder / METRICS,
             )  # fmt: skip
@@ -254,7 +266,9 @@ class _Job:
                 log.close()
         test = (math.nan, math.nan)
         self._settle({"state": "interrupted", **_about(history)})
+        found = None
         if not history.interrupted:
+            found = flow.end()
             if isinstance(parts.test, TextPart):
                 test = nats(run.model, parts.test.tokens)
             else:
@@ -265,7 +279,7 @@ class _Job:
                 "measure": MEASURES[parts.train.task],
             }  # fmt: skip
             self._settle(result)
-        return Outcome(run, history, *test, self.folder)
+        return Outcome(run, history, *test, self.folder, found)
 
     def _keeper(self, fresh: bool) -> Callable[[Checkpoint], bool]:
         """What takes the checkpoints; run.json is written with the first of them."""
@@ -307,10 +321,10 @@ class _Job:
 
 def _clean(folder: Path, fresh: bool) -> None:
     """Remove what an earlier run left, now that this one can be loaded, and half-written files."""
-    for name in (SETTINGS, WEIGHTS, METRICS, CHECKPOINT):
+    for name in FILES:
         for half in folder.glob(f".{name}.*"):  # of a process that was killed
             half.unlink(missing_ok=True)
-        if fresh and name in (WEIGHTS, METRICS):
+        if fresh and name not in (SETTINGS, CHECKPOINT):
             (folder / name).unlink(missing_ok=True)
 
 
