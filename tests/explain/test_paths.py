@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,12 @@ def test_bad_input() -> None:
     with pytest.raises(cr.errors.ShapeError, match="no entry to explain"):
         empty = cr.tensor(np.ones(0))
         empty.sum().paths(empty)
+    for index in ("a", 1.5, None.__class__, (0, "b")):
+        with pytest.raises(cr.errors.ShapeError, match="one whole number for each axis"):
+            f.paths(x, index)
+    for limit in (0, -1, "3"):
+        with pytest.raises(cr.errors.ShapeError, match="at least 1"):
+            paths(f, x, limit=limit)
 
 
 def test_no_path_is_no_path() -> None:
@@ -126,3 +133,88 @@ def test_no_path_is_no_path() -> None:
     found = (y * 2).paths(x)
     assert (found.count, found.gradient, found.paths) == (0, 0, ())
     assert "there is no path" in str(found)
+
+
+def test_steps_go_back_gate_by_gate() -> None:
+    x, w = cr.tensor(np.array([1.0, 2.0, -3.0])), cr.tensor(np.array([3.0, -1.0, 5.0]))
+    h = cr.relu(x * w)
+    f = h @ cr.asarray(np.array([2.0, 1.0, 1.0]))
+    path = f.paths(w, 0).paths[0]
+    last, first = path.steps[0], path.steps[-1]
+    assert [s.word for s in path.steps] == ["switches", "routes", "switches"]
+    assert last.gate.startswith("f = h @ ") and last.to == "h"
+    assert last.upstream == 1 and np.array_equal(last.downstream, [2, 1, 1])
+    assert first.gate == "q = x * w" and np.array_equal(first.downstream, path.array)
+    assert first.downstream[0] == path.contribution == 2
+    assert path.steps[1].through == (("h[0]", 1.0),)
+    assert all(s.line.rpartition(":")[0] == __file__ for s in path.steps)
+    assert "h = cr.relu(x * w)" in path.steps[1].code
+    text = f.paths(w, 0).text()
+    assert text.startswith(str(f.paths(w, 0))) and "h[0] (100 %)" in text
+
+
+def test_numbers_are_local_factors_whose_product_is_the_contribution() -> None:
+    x = cr.tensor(3.0)
+    y = x * x
+    f = cr.exp(y * 0.1) * x - y
+    found = f.paths(x)
+    assert found.count == 5
+    for path in found.paths:
+        factors = [s.local for s in path.steps]
+        assert all(isinstance(v, float) for v in factors)
+        assert np.prod(factors) == pytest.approx(path.contribution, rel=1e-5)
+    inputs = {s.to for p in found.paths for s in p.steps if s.gate == "y = x * x"}
+    assert inputs == {"x (1st)", "x (2nd)"}
+
+
+def test_the_entries_a_path_goes_through_share_its_contribution() -> None:
+    random = np.random.default_rng(1)
+    x, w = cr.tensor(random.normal(size=(2, 3))), cr.tensor(random.normal(size=(3, 2)))
+    h = cr.tanh(x @ w)
+    step = (h * h).sum().paths(x, (1, 0)).paths[0].steps[-2]
+    assert step.gate == "h = tanh(q1)"
+    assert {name for name, _ in step.through} == {"h[1, 0]", "h[1, 1]"}
+    assert sum(share for _, share in step.through) == pytest.approx(1)
+
+
+def test_plain_data() -> None:
+    x = cr.tensor(np.ones(3))
+    data = (cr.sin(x) * x).sum().paths(x).json(steps=True)
+    assert json.loads(json.dumps(data)) == data
+    assert [len(p["steps"]) for p in data["paths"]] == [2, 3]
+    y = x
+    for _ in range(20000):
+        y = y + y
+    with np.errstate(over="ignore"):
+        many = y.sum().paths(x, 0, limit=1)
+    assert many.count == 2**20000  # more digits than Python prints
+    assert "3.98·10^6020 other paths" in str(many) and json.dumps(many.json())
+
+
+def test_the_search_keeps_what_matters_to_the_entry() -> None:
+    """Ways that are large, but not for this entry, do not crowd out those that are for it."""
+    x = cr.tensor(np.array([1.0, 1.0]))
+    y = x
+    for _ in range(12):
+        y = y + y * cr.asarray(np.array([1e-3, 50.0]))
+    found = y.sum().paths(x, 0, limit=2)
+    assert found.count > ALL
+    assert [p.contribution for p in found.paths] == pytest.approx([1, 1e-3])
+
+
+def test_a_variable_that_was_assigned_since() -> None:
+    w = cr.tensor(2.0)
+    f = w * w
+    w.assign(5.0)
+    assert f.paths(w).gradient == 4
+
+
+def test_the_result_itself_and_nan() -> None:
+    x = cr.tensor(2.0)
+    own = (x * 3).paths(x)
+    assert own.count == 1
+    f = x * 3
+    assert (f.paths(f).count, f.paths(f).gradient, f.paths(f).paths[0].steps) == (1, 1, ())
+    zero = cr.tensor(np.zeros(2))
+    bad = ((cr.sqrt(zero) * cr.asarray([1.0, 0.0])) @ cr.asarray([1.0, 1.0])).paths(zero)
+    assert bad.gradient == np.inf and bad.paths[0].contribution == np.inf

@@ -7,39 +7,79 @@ largest are listed, and the rest is one number, so that the sum is always the gr
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from ..core import bare
 from ..core.node import Node, topological
-from ..core.primitive import ITEM
 from ..errors import GradientError, ShapeError
 from ..ops.tensor import Tensor
-from .forms import local_of, operands_of
-from .gates import checked, gradients
+from .flow import UNKNOWN, changes, flows, one_entry, pulled, pushed
+from .forms import word
+from .gates import checked, expression_of, gradients
 from .names import Names, Naming
-from .numbers import number
+from .numbers import array, number, place, source
 
 ALL = 1000
-"""At most so many paths are all followed; of more, at every value those with the largest gradients
-so far."""
+"""At most so many paths are all followed."""
+BEAM = 100
+"""Of more, so many at every value: those that add most."""
+ROOM = 2**28
+"""Nor do the gradients that come back to one value along all paths take more bytes than this."""
 LONG = 7
 """Paths of more gates are shown with their middle left out."""
+HEADER = ("gate", "to", "upstream", "local", "downstream", "mostly through", "line")
+
+
+@dataclass(frozen=True, eq=False)
+class PathStep:
+    """One gate of a path: upstream × local = downstream, for what came along this path only.
+
+    `gate` is "q = x * y", `to` the input that the path takes, `local` a number where one entry
+    goes in and one comes out, else what the gate does. `through` are the entries of the gate's
+    value that carry most of the contribution, each with its share of it.
+    """
+
+    gate: str
+    to: str
+    word: str
+    upstream: Any
+    local: float | str
+    downstream: Any
+    through: tuple[tuple[str, float], ...]
+    module: str
+    line: str
+    code: str
+
+    def cells(self, digits: int = 4) -> tuple[str, ...]:
+        """Its row under `HEADER`."""
+        local = self.local if isinstance(self.local, str) else number(self.local, digits)
+        through = ", ".join(f"{name} ({number(100 * s, 3)} %)" for name, s in self.through)
+        ways = (array(self.upstream), local, array(self.downstream))
+        return (self.gate, self.to, *ways, through, place(self.line))
 
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """One path: its values from the variable to the result, and what it adds to the gradient."""
+    """One path: its values from the variable to the result, and what it adds to the gradient.
+
+    `operands` says which input of each gate it comes in by.
+    """
 
     nodes: tuple[Node, ...]
     names: tuple[str, ...]
     contribution: float
     array: Any
     """Its contribution to all entries of the variable's gradient."""
+    operands: tuple[int, ...]
+    index: tuple[int, ...]
+    _naming: Naming = field(repr=False)
 
     def __str__(self) -> str:
         names = list(self.names)
@@ -51,13 +91,71 @@ class Path:
             names = [*names[:3], f"… {len(names) - 6} more …", *names[-3:]]
         return " → ".join(names)
 
+    @cached_property
+    def steps(self) -> tuple[PathStep, ...]:
+        """Gate by gate from the result back to the variable."""
+        naming, change = self._naming, one_entry(self.nodes[0], self.index)
+        found: list[PathStep] = []
+        with np.errstate(all="ignore"):
+            moved = [change]
+            for node, i in zip(self.nodes[1:], self.operands, strict=True):
+                moved.append(pushed(node, i, moved[-1]))
+            upstream = np.ones(self.nodes[-1].shape, self.nodes[-1].type.dtype)
+            gates = zip(self.nodes[:0:-1], self.operands[::-1], moved[:0:-1], strict=True)
+            for node, i, t in gates:
+                x = node.inputs[i]
+                down = pulled(node, i, upstream)
+                does = word(node)
+                local: float | str = does
+                if not isinstance(node.data, tuple) and np.size(x.data) == np.size(node.data) == 1:
+                    local = float(np.reshape(pulled(node, i, np.ones_like(upstream)), ()))
+                names = [naming[y] for y in node.inputs]
+                found.append(
+                    PathStep(
+                        f"{naming[node]} = {expression_of(node, names)}", _numbered(node, i, names),
+                        does, upstream, local, down, _through(naming[node], upstream, t),
+                        ".".join(node.scope), node.line, source(node.line),
+                    )
+                )  # fmt: skip
+                upstream = down
+        return tuple(found)
+
+    def text(self, digits: int = 4) -> str:
+        """Gate by gate from the result back, as an aligned table."""
+        rows = [HEADER, *(s.cells(digits) for s in self.steps)]
+        kept = [k for k in range(len(HEADER)) if any(row[k] for row in rows[1:])]
+        widths = {k: max(len(row[k]) for row in rows) for k in kept}
+        right = (2, 3, 4)
+        lines = [
+            "  ".join(
+                row[k].rjust(widths[k]) if k in right else row[k].ljust(widths[k]) for k in kept
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([f"{self} adds {number(self.contribution, digits)}", *lines])
+
+    def json(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            "path": str(self), "names": list(self.names),
+            "contribution": number(self.contribution),
+            "steps": [
+                {
+                    **dict(zip(HEADER, s.cells(), strict=True)), "word": s.word,
+                    "module": s.module, "code": s.code,
+                }
+                for s in self.steps
+            ],
+        }  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class Paths:
     """The paths from an entry of a variable to the result.
 
     `gradient` is the sum of the contributions of those listed and of `rest`, which `count` minus
-    the listed ones add.
+    the listed ones add. `of` is the number of entries among which the one with the largest
+    gradient was taken, 1 if it was asked for.
     """
 
     result: str
@@ -67,6 +165,7 @@ class Paths:
     paths: tuple[Path, ...]
     count: int
     rest: float
+    of: int = 1
 
     @property
     def entry(self) -> str:
@@ -78,15 +177,21 @@ class Paths:
         rows = [(str(p), number(p.contribution, digits)) for p in self.paths]
         hidden = self.count - len(self.paths)
         if hidden:
-            rows.append((f"{hidden:,} other path{'s' * (hidden != 1)}", number(self.rest, digits)))
+            rows.append((f"{_many(hidden)} other path{_s(hidden)}", number(self.rest, digits)))
         return rows
 
-    def json(self) -> dict[str, Any]:
-        """All of it as plain data."""
-        return {
-            "entry": self.entry, "total": number(self.gradient), "count": self.count,
+    def json(self, steps: bool = False) -> dict[str, Any]:
+        """All of it as plain data; with `steps` also the gates of every path listed."""
+        found: dict[str, Any] = {
+            "entry": self.entry, "total": number(self.gradient),
+            "count": self.count if self.count < 2**53 else _many(self.count),
             "rows": [list(r) for r in self.rows()],
         }  # fmt: skip
+        return found | ({"paths": [p.json() for p in self.paths]} if steps else {})
+
+    def text(self, digits: int = 4) -> str:
+        """The table of paths, then every path listed, gate by gate."""
+        return "\n\n".join([str(self), *(p.text(digits) for p in self.paths)])
 
     def __str__(self) -> str:
         total = f"∂{self.result}/∂{self.entry} = {number(self.gradient)}"
@@ -96,8 +201,9 @@ class Paths:
         width = max(len(a) for a, _ in rows)
         right = max(len(b) for _, b in rows)
         lines = [f"  {a.ljust(width)}  {b.rjust(right)}" for a, b in rows]
-        many = f"{self.count:,} paths" if self.count != 1 else "1 path"
-        return "\n".join([f"{total}, from {many}:", *lines])
+        chosen = f", the largest of {self.of:,} entries" if self.of > 1 else ""
+        head = f"{total}{chosen}, from {_many(self.count)} path{_s(self.count)}:"
+        return "\n".join([head, *lines])
 
     __repr__ = __str__
 
@@ -106,15 +212,18 @@ def paths(
     result: Tensor,
     variable: Tensor,
     index: int | tuple[int, ...] | None = None,
-    limit: int = 10,
+    limit: int = 20,
     names: Names | None = None,
 ) -> Paths:
     """The paths from an entry of a variable to the result, largest contributions first.
 
     `index` is an entry of the variable, by default the one with the largest gradient. A result that
-    is no single number is summed. At most `limit` paths are listed; of a graph with more than 1,000
-    paths they are the largest that a search finds which keeps, at every value, the paths with the
-    largest gradients so far.
+    is no single number is summed. At most `limit` paths are listed. Up to 1,000 paths are all
+    followed. Of more, a beam search goes from the result back and keeps, at every value, those 100
+    parts of paths that would add most with all ways from the entry to that value. So what it lists
+    are paths with their exact contributions, but a larger one may be missed where the ways below a
+    value cancel. Of values so large that their gradients would take more than 256 MB it keeps
+    fewer.
 
     Raises GradientError for a variable without a node (a constant), ShapeError for an index
     that it does not have.
@@ -123,43 +232,62 @@ def paths(
     >>> x = cr.tensor(3.0)
     >>> y = x * x
     >>> f = y + 5 * x
-    >>> paths(f, x, names={"x": x, "y": y, "f": f})
+    >>> found = paths(f, x, names={"x": x, "y": y, "f": f})
+    >>> found
     ∂f/∂x = 11, from 3 paths:
       x → q → f  5
       x → y → f  3
       x → y → f  3
+    >>> print("\\n".join(row.rsplit("  ", 1)[0] for row in found.paths[1].text().splitlines()))
+    x → y → f adds 3
+    gate       to         upstream  local  downstream
+    f = y + q  y                 1      1           1
+    y = x * x  x (1st)           1      3           3
     """
     root = checked(result)
-    leaf = variable.node if isinstance(variable, Tensor) else None
-    if leaf is None:
+    if not isinstance(limit, int) or limit < 1:
+        raise ShapeError(f"limit is how many paths are listed, at least 1; received {limit!r}")
+    if not isinstance(variable, Tensor) or variable.node is None:
+        kind = "a constant" if isinstance(variable, Tensor) else type(variable).__name__
         raise GradientError(
-            "paths start at a variable or at what was computed from one; received "
-            f"{'a constant' if isinstance(variable, Tensor) else type(variable).__name__}"
+            f"paths start at a variable or at what was computed from one; received {kind}"
         )
     order = topological([root])
     naming = Naming(order, root, names)
-    if leaf not in naming.nodes:
+    leaf = node_of(variable, order)
+    if leaf is None:
         name = getattr(variable, "name", "") or "the variable"
-        place = entry_of(variable, index, np.zeros(variable.shape))
-        return Paths(naming[root], name, place, 0.0, (), 0, 0.0)
+        at = entry_of(variable, index, np.zeros(variable.shape))
+        return Paths(naming[root], name, at, 0.0, (), 0, 0.0)
     gradient = gradients(order, root)[leaf]
-    return between(order, naming, leaf, gradient, entry_of(variable, index, gradient), limit)
+    of = int(np.size(gradient)) if index is None else 1
+    return between(order, naming, leaf, gradient, entry_of(variable, index, gradient), limit, of)
+
+
+def node_of(variable: Tensor, order: Sequence[Node]) -> Node | None:
+    """The node of a Tensor in a graph; of a variable that was assigned since, the one it had."""
+    if any(node is variable.node for node in order):
+        return variable.node
+    earlier = (n for n in reversed(order) if n.handle is not None and n.handle() is variable)
+    return next(earlier, None)
 
 
 def between(
     order: Sequence[Node], naming: Naming, leaf: Node, gradient: Any, place: tuple[int, ...],
-    limit: int = 10,
+    limit: int = 20, of: int = 1,
 ) -> Paths:  # fmt: skip
     """The same of nodes: `order` ends with the result, `gradient` is that of the leaf."""
     root = order[-1]
     found, count = _search(order, leaf, root, place, limit)
-    listed = sorted(found, key=lambda p: -abs(p[1][place]))[:limit]
-    shown = tuple(
-        Path(nodes, tuple(naming[n] for n in nodes), float(u[place]), u) for nodes, u in listed
-    )
+    listed = sorted(found, key=lambda way: _rank(way[1][place]))[:limit]
+    shown = []
+    for link, g in listed:
+        nodes, operands = _unlinked(link)
+        names = tuple(naming[n] for n in nodes)
+        shown.append(Path(nodes, names, float(g[place]), g, operands, place, naming))
     total = float(gradient[place])
     rest = total - sum(p.contribution for p in shown) if count > len(shown) else 0.0
-    return Paths(naming[root], naming[leaf], place, total, shown, count, rest)
+    return Paths(naming[root], naming[leaf], place, total, tuple(shown), count, rest, of)
 
 
 def entry_of(variable: Tensor | Node, index: Any, gradient: Any) -> tuple[int, ...]:
@@ -171,83 +299,132 @@ def entry_of(variable: Tensor | Node, index: Any, gradient: Any) -> tuple[int, .
         with np.errstate(all="ignore"):
             flat = np.nan_to_num(np.abs(gradient), nan=np.inf).argmax()
         return tuple(int(i) for i in np.unravel_index(flat, shape))
-    place = index if isinstance(index, tuple) else (index,)
-    whole = len(place) == len(shape) and all(-n <= i < n for i, n in zip(place, shape, strict=True))
+    try:
+        place = tuple(map(operator.index, index if isinstance(index, tuple) else (index,)))
+    except TypeError:
+        place = ()
+    given = len(place) == len(shape) and isinstance(index, tuple) | bool(place)
+    whole = given and all(-n <= i < n for i, n in zip(place, shape, strict=True))
     if not whole:
-        raise ShapeError(f"the index {index} is no entry of a variable of shape {shape}")
+        raise ShapeError(
+            f"the index {index!r} is no entry of a variable of shape {shape}: give one whole "
+            "number for each axis, as index=(0, 3)"
+        )
     return tuple(i % n for i, n in zip(place, shape, strict=True))
 
 
-Found = tuple[tuple[Node, ...], Any]
-"""The nodes of a path from some node on, and what has come back along it to that node."""
+Link = tuple[Node, int, Any]
+"""A path from some node on: the node, the input of the next one that it goes into, the rest."""
 
 
 def _search(
     order: Sequence[Node], leaf: Node, root: Node, place: tuple[int, ...], limit: int
-) -> tuple[list[Found], int]:
+) -> tuple[list[tuple[Link, Any]], int]:
     """Paths from the leaf to the root with what comes back along each, and how many there are."""
-    behind = {leaf}
     uses: dict[Node, list[tuple[Node, int]]] = {leaf: []}
     for node in order:
         for i, x in enumerate(node.inputs):
-            if x.__class__ is Node and x in behind and node is not leaf and _flows(node):
-                behind.add(node)
+            if x.__class__ is Node and x in uses and node is not leaf and flows(node):
                 uses.setdefault(node, [])
                 uses[x].append((node, i))
-    if root not in behind:
+    if root not in uses:
         return [], 0
     counts: dict[Node, int] = {}
     for node in reversed(order):
-        if node in behind:
-            more = sum(counts.get(user, 0) for user, _ in uses[node])
-            counts[node] = more + (node is root)
-    if not counts[leaf]:
-        return [], 0
-    most = ALL if counts[leaf] <= ALL else max(limit, 10)
-    ways: dict[Node, list[Found]] = {root: [((root,), np.ones(root.shape, root.type.dtype))]}
+        if node in uses:
+            counts[node] = sum(counts[user] for user, _ in uses[node]) + (node is root)
+    behind = {n for n in uses if counts[n]}
+    most = ALL if counts[leaf] <= ALL else max(limit, BEAM)
+    moved = changes(order, leaf, place) if counts[leaf] > ALL else {}
+    start: Link = (root, -1, None)
+    ways = {root: [(start, np.ones(root.shape, root.type.dtype))]}
+    left = {n: len({x for x in n.inputs if x.__class__ is Node and x in behind}) for n in behind}
     with np.errstate(all="ignore"):
         for node in reversed(order):
             if node not in behind or not counts[node]:
                 continue
             found = ways.setdefault(node, [])
             for user, i in uses[node]:
-                for nodes, upstream in ways.get(user, ()):
-                    g = _pulled(user, i, upstream)
+                for link, upstream in ways[user]:
+                    g = pulled(user, i, upstream)
                     if g is not None:
-                        found.append(((node, *nodes), g))
-            if len(found) > most:
-                found.sort(key=lambda way: -_size(way[1]))
-                del found[most:]
-            for user, _ in uses[node]:  # arrays that nothing reads any more
-                if all(x not in behind or x in ways for x in user.inputs if x.__class__ is Node):
-                    ways[user] = ways[user] if user is root else []
-    zero = np.zeros(leaf.shape, leaf.type.dtype)
-    return [(nodes, g if g is not None else zero) for nodes, g in ways[leaf]], counts[leaf]
+                        found.append(((node, i, link), g))
+            room = max(limit, ROOM // max(_bytes(node), 1))
+            if len(found) > min(most, room):
+                found.sort(key=lambda way: _rank(*_adds(way[1], moved.get(node, UNKNOWN))))
+                del found[min(most, room) :]
+            for user in {user for user, _ in uses[node]}:  # arrays that nothing reads any more
+                left[user] -= 1
+                if not left[user]:
+                    ways[user] = []
+    return ways[leaf], counts[leaf]
 
 
-def _flows(node: Node) -> bool:
-    return node.primitive is not None and node.primitive.differentiable
+def _unlinked(link: Link) -> tuple[tuple[Node, ...], tuple[int, ...]]:
+    """The nodes of a path, and by which inputs it comes into all but the first."""
+    nodes: list[Node] = []
+    operands: list[int] = []
+    rest: Any = link
+    while rest is not None:
+        node, i, rest = rest
+        nodes.append(node)
+        operands.append(i)
+    return tuple(nodes), tuple(operands[:-1])
 
 
-def _size(g: Any) -> float:
-    parts = g if isinstance(g, tuple) else (g,)
-    return float(sum(np.abs(np.nan_to_num(p)).sum() for p in parts))
+def _bytes(node: Node) -> int:
+    parts = node.data if isinstance(node.data, tuple) else (node.data,)
+    return sum(p.nbytes for p in parts)
 
 
-def _pulled(node: Node, i: int, upstream: Any) -> Any:
-    """upstream × local of one operand; None where nothing comes back."""
-    x = node.inputs[i]
-    if node.primitive is ITEM:
-        index = node.params["index"]  # type: ignore[index]
-        return tuple(
-            upstream if k == index else np.zeros(d.shape, d.dtype) for k, d in enumerate(x.data)
-        )
-    operands = operands_of(node)
-    primitive = node.primitive
-    assert primitive is not None
-    if primitive.joint:
-        wanted = [k == i for k in range(len(node.inputs))]
-        return primitive.pull_all(
-            bare.xp, upstream, node.data, operands, node.params or {}, wanted
-        )[i]
-    return local_of(node, i, operands).pull(bare.xp, upstream)
+def _adds(upstream: Any, change: Any) -> tuple[float, float]:
+    """How much comes through if every way from the entry to here is taken; how large it is here."""
+    gs = upstream if isinstance(upstream, tuple) else (upstream,)
+    ts = change if isinstance(change, tuple) else (change,) * len(gs)
+    large = sum(float(np.abs(g).sum()) for g in gs)
+    if any(t is UNKNOWN or t is None for t in ts):
+        return large, large
+    return sum(float(np.abs(g * t).sum()) for g, t in zip(gs, ts, strict=True)), large
+
+
+def _rank(*sizes: float) -> tuple[float, ...]:
+    """A key that sorts large ones first, and NaN before them."""
+    return tuple(-np.inf if np.isnan(s) else -abs(float(s)) for s in sizes)
+
+
+def _through(name: str, upstream: Any, change: Any) -> tuple[tuple[str, float], ...]:
+    """The entries of a value that carry most of a contribution, with their shares of it."""
+    if change is UNKNOWN or change is None or isinstance(change, tuple) or np.size(change) < 2:
+        return ()
+    parts = np.asarray(upstream * change, np.float64)
+    whole = float(parts.sum())
+    if not whole or not np.isfinite(whole):
+        return ()
+    shares = parts / whole
+    largest = np.argsort(-np.abs(shares), axis=None)[:2]
+    found = []
+    for k in largest:
+        at = np.unravel_index(int(k), shares.shape)
+        if abs(shares[at]) >= 0.1:
+            found.append((f"{name}[{', '.join(str(int(i)) for i in at)}]", float(shares[at])))
+    return tuple(found)
+
+
+def _numbered(node: Node, i: int, names: Sequence[str]) -> str:
+    """The name of an input; if the gate has the same one twice, which of them."""
+    if sum(x is node.inputs[i] for x in node.inputs) < 2:
+        return names[i]
+    before = sum(x is node.inputs[i] for x in node.inputs[:i]) + 1
+    return f"{names[i]} ({'1st' if before == 1 else '2nd' if before == 2 else f'{before}th'})"
+
+
+def _many(n: int) -> str:
+    """A count, as 1,024 or 2.04·10^90."""
+    if n < 10**9:
+        return f"{n:,}"
+    exponent = math.log10(n)
+    return f"{10 ** (exponent % 1):.3g}·10^{int(exponent)}"
+
+
+def _s(n: int) -> str:
+    return "" if n == 1 else "s"
