@@ -73,7 +73,7 @@ def test_train_digits(here, capsys):
 
 def test_quiet_prints_the_result_only(here, capsys):
     out = ok(capsys, "train", "digits", *QUICK, "--quiet", "--out", "r").splitlines()
-    assert len(out) == 3
+    assert len(out) == 4 and out[3].startswith("report: ")
     assert re.fullmatch(r"3 epochs in \d+\.\d s \(all epochs done, best epoch 3\)", out[0])
     assert out[1].startswith("test accuracy: ") and out[2] == "run folder: r"
 
@@ -123,7 +123,8 @@ def test_a_run_is_replaced_and_other_folders_are_not(here, capsys):
     assert said.startswith("replaces the earlier run in runs/digits-seed-0 once a step is taken\n")
     assert "replaces" not in ok(capsys, "train", "digits", *QUICK, "--out", "other")
     assert {p.name for p in (here / "runs" / "digits-seed-0").iterdir()} == {
-        "diagnosis.json", "gradients.csv", "metrics.csv", "model.safetensors", "run.json",
+        "diagnosis.json", "gradients.csv", "metrics.csv", "model.safetensors", "report.html",
+        "run.json",
     }  # fmt: skip
 
 
@@ -212,7 +213,7 @@ def test_options_come_from_a_file_and_the_command_line_wins(here, capsys):
         'data = "digits"\nhidden = [6, 5]\nepochs = 2\nrate = 0.01\nquiet = true\nout = "r"\n'
     )
     out = ok(capsys, "train", "--config", "job.toml", "--epochs", "1")
-    assert len(out.splitlines()) == 3 and out.startswith("1 epochs in ")
+    assert len(out.splitlines()) == 4 and out.startswith("1 epochs in ")
     training = load_run("r").training
     assert (training["hidden"], training["epochs"], training["rate"]) == ([6, 5], 1, 0.01)
 

@@ -14,7 +14,8 @@ import chainrule as cr
 from chainrule.explain import Picture, evaluate, show
 from chainrule.explain.gates import examine
 from chainrule.explain.layout import Vertex, arrange
-from chainrule.explain.picture import WHOLE, label
+from chainrule.explain.picture import WHOLE, draw, label
+from chainrule.explain.views import Views
 
 SVG = "{http://www.w3.org/2000/svg}"
 NEURON = "1/(1+exp(-(w0*x0+w1*x1+w2)))"
@@ -290,3 +291,17 @@ def test_in_deep_graphs_sources_stand_before_their_first_use() -> None:
     arrange(vertices, inputs)
     assert [v.layer for v in vertices[1::2]] == list(range(count))
     assert [v.layer for v in vertices[2::2]] == list(range(1, count + 1))
+
+
+def test_values_that_leave_a_view_beside_each_other() -> None:
+    """An LSTM's states leave its box side by side; every one is drawn, with an arrow."""
+    model = cr.nn.LSTM(2, 3)
+    out = model(np.ones((1, 9, 2), np.float32))
+    out = out[0] if isinstance(out, tuple) else out
+    loss = (out * out).sum()
+    views = Views(examine(loss, {}))
+    for box in views.root.boxes:
+        drawn = ET.fromstring(draw(views, box))
+        leaving = sum(i.leaves for i in views.items(box))
+        tips = [p for p in drawn.iter(f"{SVG}path") if p.get("class") == "cr-tip"]
+        assert len(tips) == leaving >= 1

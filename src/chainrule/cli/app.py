@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from ..errors import ChainruleError
-from . import cache, evaluate, explain, predict, runs, sample, train
+from . import cache, evaluate, explain, predict, report, runs, sample, train
 
 STOPPED, READER_GONE = 130, 141
 
@@ -20,6 +20,7 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sample")(sample.sample)
+app.command("report")(report.report)
 app.command("runs")(runs.runs)
 app.command("cache")(cache.cache)
 app.command("explain", context_settings={"ignore_unknown_options": True})(explain.explain)

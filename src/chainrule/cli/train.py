@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..errors import RunError
+from ..errors import ChainruleError, RunError
 
 DATA = (
     "digits (1,797 handwritten digits that come along), fashion-mnist, mnist, text (with FILES), "
@@ -267,6 +267,17 @@ def _say(done: Any, folder: Path) -> None:
         for finding in done.diagnosis.serious if done.diagnosis is not None else ():
             console.print(f"{finding}", markup=False)
     console.print(f"run folder: {folder}")
+    _report(folder, console)
     if history.interrupted:
         console.print(f"go on with: chainrule train --resume {folder}")
         raise typer.Exit(130)
+
+
+def _report(folder: Path, console: Console) -> None:
+    """Write report.html into the run folder; that it cannot be made is no failure of the run."""
+    from ..pages import report
+
+    try:
+        console.print(f"report: {report(folder)}")
+    except ChainruleError as error:
+        console.print(f"no report: {error}", markup=False)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-LATE = 12
+LATE = 8
 """In graphs with more layers than this, sources stand just before their first use."""
 SWEEPS = 8
 
@@ -72,12 +72,14 @@ def _layer(vertices: Sequence[Vertex], inputs: Sequence[Sequence[int]]) -> None:
 def _wires(vertices: Sequence[Vertex], inputs: Sequence[Sequence[int]]) -> list[list[Vertex]]:
     """Put points on the wires that cross layers, and list the layers.
 
-    The first order is that of a walk from the output back through the inputs: no crossings in
+    The first order is that of a walk from the outputs back through the inputs: no crossings in
     trees.
     """
     layers: list[list[Vertex]] = [[] for _ in range(1 + max(v.layer for v in vertices))]
     points: dict[tuple[int, int], Vertex] = {}
-    stack, placed = [len(vertices) - 1], set[int]()
+    fed = {i for sources in inputs for i in sources}
+    stack = [k for k in range(len(vertices)) if k not in fed]  # the last is the result
+    placed: set[int] = set()
     while stack:
         k = stack.pop()
         if k in placed:

@@ -14,7 +14,7 @@ from ..autodiff.reverse import Linearized
 from ..core import bare
 from ..core.context import CONTEXT
 from ..core.node import Node
-from ..core.types import ArrayType, Shape, size_of
+from ..core.types import ArrayType, Shape, TupleType, size_of
 from ..errors import ShapeError, StructureError
 from ..ops.dispatch import astype, to_tensor
 from ..ops.shaping import moveaxis, reshape, stack, unstack
@@ -363,7 +363,13 @@ class Gate(Jacobian):
         count = len(gate_of(node).inputs)
         if not 0 <= operand < count:
             raise ShapeError(f"{node.name} has operands 0 to {count - 1}, received {operand}")
-        super().__init__(node.type, operand_type(node, operand))
+        out, inn = node.type, operand_type(node, operand)
+        if isinstance(out, TupleType) or isinstance(inn, TupleType):
+            raise StructureError(
+                f"{node.name} has several outputs: local Jacobians are of gates with one (take it "
+                "from the whole function, by cr.jacobian)"
+            )
+        super().__init__(out, inn)
         self._node, self._operand = node, operand
 
     def _find_form(self) -> Form:

@@ -1,0 +1,167 @@
+"""Reports: of every kind of run, of damaged and old folders, within their size, and safe."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chainrule.errors import RunError
+from chainrule.pages import report, sections
+from chainrule.train import Options, train
+from chainrule.train.run import GRADIENTS, METRICS, SETTINGS
+from chainrule.train.sources import describe
+from tests.pages.checking import checked
+
+BYTES = 400_000
+
+
+def made(folder: Path, data: str, about: dict[str, Any] | None = None, **options: Any) -> Path:
+    train(describe(data, 0, **(about or {})), Options(**options), out=folder, progress=False)
+    return folder
+
+
+def read(folder: Path) -> str:
+    return report(folder).read_text("utf-8")
+
+
+def without_pictures(text: str) -> int:
+    return len(re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", text))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("runs") / "digits", "digits", hidden=(16,), epochs=4)
+
+
+def ids(folder: Path) -> list[str]:
+    return [s.id for s in sections(folder)]
+
+
+def test_the_digits_run_has_all_its_parts(digits: Path) -> None:
+    text = read(digits)
+    page = checked(text)
+    assert ids(digits) == [
+        "summary", "curves", "diagnosis", "flow", "confusion", "templates", "network", "activation",
+        "graph", "settings",
+    ]  # fmt: skip
+    assert without_pictures(text) < BYTES
+    shown = " ".join(page.text)
+    for words in ("test accuracy", "Most wrong of", "A 2-layer net", "chainrule train digits",
+                  "Gradient of the weights", "derivative", "Nothing is wrong"):  # fmt: skip
+        assert words in shown, words
+    assert "default-src 'none'" in text and 'class="skip"' in text
+
+
+def test_a_linear_classifier_shows_a_template_a_class(tmp_path: Path) -> None:
+    folder = made(tmp_path / "run", "digits", model="linear", epochs=2)
+    text = read(folder)
+    checked(text)
+    assert "One template a class" in text and "template of 7" in text
+    assert "activation" not in ids(folder)
+
+
+def test_convolutions(tmp_path: Path) -> None:
+    folder = made(tmp_path / "run", "digits", model="cnn", channels=(4,), hidden=(8,), epochs=1)
+    text = read(folder)
+    checked(text)
+    assert "filter of unit 3" in text and "network" not in ids(folder)
+
+
+def plane(path: Path, kind: str) -> Path:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(240, 2))
+    inside = (x**2).sum(1) < 1.2
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["a", "b", "label"])
+        for (a, b), ring in zip(x, inside, strict=True):
+            label = ('in <ring> & "co"' if ring else "out") if kind == "class" else a * b
+            writer.writerow([a, b, label])
+    return path
+
+
+def test_two_inputs_have_a_boundary_and_names_are_escaped(tmp_path: Path) -> None:
+    data = plane(tmp_path / "ring.csv", "class")
+    folder = made(tmp_path / "run", str(data), {"target": "label"}, hidden=(8,), epochs=5)
+    text = read(folder)
+    page = checked(text)
+    assert "boundary" in ids(folder) and "<ring>" not in text
+    assert "in <ring>" in " ".join(page.text)
+
+
+def test_regression_shows_predicted_and_true(tmp_path: Path) -> None:
+    data = plane(tmp_path / "plane.csv", "number")
+    folder = made(tmp_path / "run", str(data), {"target": "label"}, hidden=(8,), epochs=3)
+    checked(read(folder))
+    assert "predicted" in ids(folder) and "confusion" not in ids(folder)
+
+
+def test_text_shows_what_it_writes(tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text("one <two> & three\n" * 300)
+    folder = made(tmp_path / "run", "text", {"files": (str(book),)}, hidden=(8,), epochs=1)
+    text = read(folder)
+    checked(text)
+    assert "sample" in ids(folder) and "graph" in ids(folder)
+
+
+def test_old_folders_and_moved_data_say_what_is_missing(digits: Path, tmp_path: Path) -> None:
+    data = plane(tmp_path / "ring.csv", "class")
+    folder = made(tmp_path / "run", str(data), {"target": "label"}, hidden=(4,), epochs=1)
+    for name in (GRADIENTS, "diagnosis.json", METRICS):
+        (folder / name).unlink()
+    data.unlink()
+    text = read(folder)
+    checked(text)
+    assert "not shown: " in text and "flow" not in ids(folder)
+
+
+def test_nan_and_infinity_in_metrics(digits: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for path in digits.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    rows = (folder / METRICS).read_text().splitlines()
+    first = rows[1].split(",")
+    first[1:3] = ["nan", "inf"]
+    (folder / METRICS).write_text("\n".join([rows[0], ",".join(first), *rows[2:]]) + "\n")
+    checked(read(folder))
+
+
+def test_what_stands_in_a_folder_is_never_trusted(digits: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for path in digits.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    bad = "<script>alert(1)</script>"
+    found = {"name": bad, "severity": 'x" onclick="', "where": bad, "text": bad, "advice": bad}
+    layers = [{"name": bad, "activation": "1", "dead": 0.5}, 3]
+    (folder / "diagnosis.json").write_text(
+        json.dumps({"end": {"findings": [found, 7], "layers": layers}, "start": []})
+    )
+    settings = json.loads((folder / SETTINGS).read_text())
+    settings["result"]["stopped"] = bad
+    (folder / SETTINGS).write_text(json.dumps(settings))
+    text = read(folder)
+    checked(text)
+    assert bad not in text
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run folder"):
+        report(tmp_path / "missing")
+
+
+def test_many_classes_and_long_names(tmp_path: Path) -> None:
+    from chainrule.pages.seen import CLASSES, confusion
+
+    random = np.random.default_rng(0)
+    true, taken = random.integers(0, 100, (2, 3000))
+    text = confusion([f"class {k}" for k in range(100)], true, taken)
+    assert text.count("<tr>") == CLASSES + 1 and "30 of 100 classes" in text
