@@ -21,7 +21,7 @@ from .numbers import array
 
 SHAPES: dict[int, list[tuple[tuple[int, ...], ...]]] = {
     1: [((3, 4),), ((5,),), ((2, 5, 5, 3),), ((),)],
-    2: [((3, 4), (4, 2)), ((3, 4), (3, 4)), ((3, 4), (4,)), ((5,), (5,)), ((7,), (3,)), ((), ())],
+    2: [((3, 4), (4, 2)), ((3, 4), (3, 4)), ((3, 4), (4,)), ((7,), (3,)), ((5,), (5,)), ((), ())],
     3: [((4, 3), (3, 2), (2,)), ((3, 4), (3, 4), (3, 4)), ((3, 4), (4,), (4,)), ((), (), ())],
 }
 """What is tried for so many inputs: sides differ, so that a transpose shows."""
@@ -118,7 +118,8 @@ def _causes(trial: Trial) -> Iterator[Cause]:
     whole = [n for k, n in enumerate(trial.names) if k not in trial.floats]
     if not trial.floats:
         raise GateError(
-            f"nothing to check: {', '.join(whole) or 'no input'} has no derivative; give floats"
+            "nothing to check: only floats have a derivative, and "
+            f"{', '.join(whole) or 'no input'} has whole numbers"
         )
     if whole:
         trial.notes.append(f"{', '.join(whole)} has whole numbers: its gradient is not compared")
@@ -135,10 +136,15 @@ def _causes(trial: Trial) -> Iterator[Cause]:
 
 def _given(runner: Runner, inputs: Sequence[Any]) -> list[Array]:
     """The inputs as arrays of their own. Python's whole numbers count as floats if they may."""
-    arrays = [np.array(x) for x in inputs]
-    for x, a in zip(inputs, arrays, strict=True):
-        if a.dtype.kind not in "fiub":
+    arrays = []
+    for x in inputs:
+        try:
+            made = np.array(x)
+        except ValueError:  # a ragged list
+            made = np.array(None)
+        if made.dtype.kind not in "fiub":
             raise GateError(f"the inputs of a check are arrays of real numbers, received {x!r:.60}")
+        arrays.append(made)
     written = [a.dtype.kind in "iu" and not hasattr(x, "dtype")
                for x, a in zip(inputs, arrays, strict=True)]  # fmt: skip
     if any(written):
@@ -166,7 +172,7 @@ def _chosen(runner: Runner, seed: int) -> CheckReport:
             except Exception as error:  # whatever a user's code raises: these do not fit
                 last = f" (the last attempt: {said(error)})"
                 continue
-            if np.isfinite(run.flat).all():
+            if run.flat.size and np.isfinite(run.flat).all():
                 reports.append((arrays, _at(runner, arrays, seed)))
                 break
     if not reports:

@@ -36,6 +36,8 @@ class Diagnosis:
 
     def cause(self) -> Cause:
         """The first mistake, from the plainest on, that explains everything."""
+        if not self.measured.plain.any() and self.x.size:
+            return self.missing() or self.misshapen() or self.at_kinks()
         for guess in (
             self.missing, self.not_finite, self.swapped, self.misshapen, self.scaled,
             self.forgotten, self.of_another, self.transposed,
@@ -90,6 +92,21 @@ class Diagnosis:
             return f" (upstream 1 at output entry {u}, else 0)"
         place = np.unravel_index(u, self.trial.outs[0].shape)
         return f" (upstream 1 at out[{', '.join(map(str, map(int, place)))}], else 0)"
+
+    def at_kinks(self) -> Cause:
+        """Where every entry lies on a kink, the numbers name no mistake."""
+        rows, truth, room = self.rows, self.truth, self.measured.room[:, self.kept]
+        beyond = np.abs(rows - truth) - room
+        if (beyond[: self.trial.basis] > 0).any():  # upstream gradients that a reader can try
+            beyond = beyond[: self.trial.basis]
+        u, j = (int(i) for i in np.unravel_index(beyond.argmax(), beyond.shape))
+        entry = self.trial.entry(self.k, self.measured.columns[self.kept][j])
+        low, high = (round(float(truth[u, j] + s * room[u, j]), 5) for s in (-1, 1))
+        return self.of(
+            "wrong local", f"At {entry}, a kink, {number(rows[u, j])} came; from {number(low)} to "
+            f"{number(high)} is right{self.upstream(u)}.",
+            "Check at other inputs, too: there the mistake may have a name.",
+        )  # fmt: skip
 
     # -- the usual mistakes ---------------------------------------------------------------------
 

@@ -72,6 +72,12 @@ class Trial:
                 "measured: draw random numbers from a generator that the gate keeps"
             )
         self.outs, self.here, self.size = first.outs, first.flat, first.flat.size
+        if not np.isfinite(self.here).all():
+            bad = int((~np.isfinite(self.here)).sum())
+            raise GateError(
+                f"forward of {runner.name} is not finite in {bad} of {self.size} entries: give "
+                "inputs where it is"
+            )
         self.coarse = first.coarse
         self.generator = np.random.default_rng(seed)
         self.basis = self.size if self.size <= BASIS else 0
@@ -189,7 +195,7 @@ class Trial:
                 columns = np.sort(self.generator.choice(x.size, budget, replace=False))
         n = len(columns)
         truth, room, scale = np.zeros((len(u), n)), np.zeros((len(u), n)), np.zeros(n)
-        kinks, free = np.zeros(n, bool), np.zeros(n, bool)
+        kinks, free, rough = np.zeros(n, bool), np.zeros(n, bool), np.zeros(n, bool)
         small = self.size <= COLUMNS and self.size * n <= 1e5
         jacobian = np.zeros((self.size, n)) if small else None
         weights = np.abs(u)
@@ -207,24 +213,28 @@ class Trial:
             room[:, j] = weights @ spread
             scale[j] = np.abs(s.value).max(initial=0)
             kinks[j], free[j] = s.kink, s.free
+            rough[j] = s.error.max(initial=0) > 1e-2 * scale[j] > 0
             if jacobian is not None:
                 jacobian[:, j] = s.value
-        room += 1e-4 * relative * weights.sum(1, keepdims=True) * scale.max(initial=0)
-        self.noted(k, columns, kinks, free)
+        # rounding of the gate's own: next to its largest slope, or where all are 0
+        largest = scale.max(initial=0)
+        room += (1e-4 * relative * largest if largest else 1e-12) * weights.sum(1, keepdims=True)
+        self.noted(k, columns, kinks, free, rough)
         whole = n == x.size
         result = Measured(columns, truth, room, ~(kinks | free), free, jacobian, whole)
         self.measured[k] = result
         return result
 
-    def noted(self, k: int, columns: Array, kinks: Array, free: Array) -> None:
+    def noted(self, k: int, columns: Array, kinks: Array, free: Array, rough: Array) -> None:
         """Remember where there is no one derivative."""
         for which, text in (
-            (kinks, "lies on a kink, where any slope between both sides is right"),
-            (free, "has no derivative there (a jump, or not finite): not compared"),
+            (kinks, "a kink, where any slope between both sides is right"),
+            (free, "no derivative (a jump, or an infinite slope), not compared"),
+            (rough, "forward is too rough to measure the slope to 1 part in 100"),
         ):
             if which.any():
                 more = f" and {which.sum() - 1} more" if which.sum() > 1 else ""
-                self.notes.append(f"{self.entry(k, columns[which.argmax()])}{more} {text}")
+                self.notes.append(f"at {self.entry(k, columns[which.argmax()])}{more}: {text}")
 
     def entry(self, k: int, column: Any) -> str:
         """The name of an entry of input k."""
@@ -247,6 +257,11 @@ class Trial:
                         result.append(k)
                     else:
                         self.measured[k] = sampled
+        if self.size and all(self.measured[k].free.all() for k in self.floats):
+            raise GateError(
+                f"nothing could be compared: {self.runner.name} has no derivative at these inputs "
+                "(a jump, or an infinite slope); give others"
+            )
         return result
 
     def right(self, given: list[Any], k: int, measured: Measured) -> bool:

@@ -118,6 +118,8 @@ class Run:
     def __post_init__(self) -> None:
         outs = self.out if isinstance(self.out, (tuple, list)) else (self.out,)
         arrays = [np.asarray(o) for o in outs]
+        if any(o is None for o in outs):
+            raise GateError("forward returned None where an output belongs: is `return` missing?")
         for o in arrays:
             if o.dtype.kind not in "fiub":
                 raise GateError(f"forward must return arrays of real numbers, returned {o.dtype}")
@@ -142,16 +144,28 @@ class Slopes:
     high: Array
     kink: bool
     free: bool
+    settled: bool
 
 
 def slopes(at: Callable[[float], Array], here: Array, size: float, coarse: bool) -> Slopes:
     """The slopes of at(step) at 0, where the entry has that size. `coarse`: float32 inside."""
+    size = size if np.isfinite(size) else 0.0
+    found = _slopes(at, here, size, coarse, FIRST * max(1.0, size))
+    if not found.settled and 0 < size < 1:  # as log near 0: steps as small as the entry
+        closer = _slopes(at, here, size, coarse, FIRST * size)
+        return closer if closer.settled else found
+    return found
+
+
+def _slopes(
+    at: Callable[[float], Array], here: Array, size: float, coarse: bool, h: float
+) -> Slopes:
+    """The slopes with steps from h on."""
     epsilon = 1e-7 if coarse else 2e-16
-    h = FIRST * max(1.0, size)
     best, error = np.full_like(here, np.nan), np.full_like(here, np.inf)
-    gaps: list[Array] = []
-    central = right = left = best
+    central = right = left = gap = best
     grown = np.zeros(here.shape, bool)
+    past, settled = np.zeros(here.shape, bool), False
     for level in range(COARSE_LEVELS if coarse else LEVELS):
         f1, f2, b1, b2 = at(h), at(2 * h), at(-h), at(-2 * h)
         last = central, right, left
@@ -159,40 +173,50 @@ def slopes(at: Callable[[float], Array], here: Array, size: float, coarse: bool)
             size_f = np.maximum(np.abs(here), np.maximum(np.abs(f1), np.abs(b1)))
             central = (8 * (f1 - b1) - (f2 - b2)) / (12 * h)
             rounded = size_f + size * np.abs(central)  # of forward, and of entry ± step
+            still = (f1 == here) & (f2 == here) & (b1 == here) & (b2 == here)
+            rounded = np.where(still, 0, rounded)  # nothing moved: nothing to round
             noise = epsilon * np.where(np.isfinite(rounded), rounded, 0) / h
-            right = (-3 * here + 4 * f1 - f2) / (2 * h)
-            left = (3 * here - 4 * b1 + b2) / (2 * h)
+            right = (4 * (f1 - here) - (f2 - here)) / (2 * h)
+            left = (4 * (here - b1) - (here - b2)) / (2 * h)
             edge = np.isnan(left) | np.isinf(left)
             both = np.isfinite(right) & np.isfinite(left)
             # at the edge of where forward is finite, one side has to do
             central = np.where(both & np.isfinite(central), central, np.where(edge, right, left))
-            gaps.append(np.where(both, np.abs(right - left), 0.0))
+            gap = np.where(both, np.abs(right - left), 0.0)
             if level:
-                new = np.abs(central - last[0]) + noise
-                better = new <= error  # false for NaN
+                # slopes across a pole may agree; those of both sides do not
+                new = np.maximum(np.abs(central - last[0]), gap) + noise
+                # after the first minimum rounding or roughness takes over, and later agreement is
+                # chance, unless it is entire: as inside of a pole, or off a kink
+                agrees = new <= SETTLED * np.abs(central)
+                better = (agrees | ~past) & (new <= error)  # false for NaN
+                past |= new > error
                 best, error = np.where(better, central, best), np.where(better, new, error)
                 one, before = (np.fmax(np.abs(s[0]), np.abs(s[1]))
                                for s in ((right, left), last[1:]))  # fmt: skip
                 grown = (one > 1.5 * before) & (one > 100 * noise) & (level > 3)
                 scale = np.abs(best)
-                room = np.maximum(SETTLED * scale, 8 * noise)
-                steady = (error <= room) & (gaps[-1] <= 1e3 * room) & ~grown
-                if steady.all() or (noise > 1e-2 * scale).all():
+                heard = noise <= 1e-6 * scale.max(initial=0)  # not drowned in rounding
+                room = np.maximum(SETTLED * scale, np.where(heard, 8 * noise, 0))
+                settled = bool(((error <= room) & ~grown).all())
+                if settled or (noise > 1e-2 * scale).all():
                     break
         h /= 8
-    return _judged(best, error, right, left, gaps, noise, grown)
+    result = _judged(best, error, right, left, gap, noise, grown)
+    result.settled = settled
+    return result
 
 
 def _judged(
-    best: Array, error: Array, right: Array, left: Array, gaps: list[Array], noise: Array,
-    grown: Array,
+    best: Array, error: Array, right: Array, left: Array, gap: Array, noise: Array, grown: Array,
 ) -> Slopes:  # fmt: skip
     """Kinks and jumps, from how the slopes of both sides went when the step shrank."""
     with np.errstate(all="ignore"):
+        # what only became rough when steps were small was measured with larger ones
+        grown = grown & (error > 0.05 * np.abs(best))
         free = grown | ~np.isfinite(best) | ~np.isfinite(error)
-        gap, before = gaps[-1], gaps[max(0, len(gaps) - 2)]
         threshold = 1e-5 * np.fmax(np.abs(right), np.abs(left)) + 100 * noise
-        kink = ~free & (gap > threshold) & (gap > 0.25 * before)
+        kink = ~free & (gap > threshold) & (error > 0.5 * gap)
         low = np.where(kink, np.fmin(left, right), best)
         high = np.where(kink, np.fmax(left, right), best)
     value = np.where(free, 0.0, np.where(kink, (low + high) / 2, best))
@@ -203,6 +227,7 @@ def _judged(
         np.where(free, FREE, high),
         bool(kink.any()),
         bool(free.any()),
+        False,
     )
 
 
