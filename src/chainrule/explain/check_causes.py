@@ -32,6 +32,7 @@ class Diagnosis:
         plain = self.measured.plain
         self.kept = plain if plain.any() else np.ones(len(plain), bool)
         self.truth = self.measured.truth[:, self.kept]
+        self.room = self.measured.room[:, self.kept]
         self.local = f"∂out/∂{self.name}"
 
     def cause(self) -> Cause:
@@ -54,14 +55,17 @@ class Diagnosis:
     def rows(self) -> Array:
         return self.trial.rows(self.given, self.k)[:, self.kept]
 
-    def close(self, a: Array, b: Array) -> bool:
-        """Whether a is b, column by column."""
+    def close(self, a: Array, b: Array, room: Array | None = None) -> bool:
+        """Whether a is b, column by column, up to what the measurement leaves open."""
         if a.shape != b.shape:
             return False
         with np.errstate(all="ignore"):
             scale = np.abs(b).max(0, initial=0)
-            room = (1e-3 if self.trial.coarse else 1e-5) * (scale + 1e-6 * scale.max(initial=0))
-            return bool((np.abs(a - b) <= room).all()) and bool(a.size)
+            slack = (1e-3 if self.trial.coarse else 1e-5) * (scale + 1e-6 * scale.max(initial=0))
+            room = self.room if room is None else room
+            if room.shape[1] == b.shape[1]:
+                slack = np.maximum(slack, room.max(0, initial=0))
+            return bool((np.abs(a - b) <= slack).all()) and bool(a.size)
 
     def seen(self) -> str:
         """The entry that is furthest off: what came, what was expected."""
@@ -95,7 +99,7 @@ class Diagnosis:
 
     def at_kinks(self) -> Cause:
         """Where every entry lies on a kink, the numbers name no mistake."""
-        rows, truth, room = self.rows, self.truth, self.measured.room[:, self.kept]
+        rows, truth, room = self.rows, self.truth, self.room
         beyond = np.abs(rows - truth) - room
         if (beyond[: self.trial.basis] > 0).any():  # upstream gradients that a reader can try
             beyond = beyond[: self.trial.basis]
@@ -143,7 +147,9 @@ class Diagnosis:
         if any(g is None or g.shape != self.trial.given[j].shape for g in given):
             return False
         keep = measured.plain if measured.plain.any() else np.ones(len(measured.plain), bool)
-        return self.close(self.trial.rows(given, j)[:, keep], measured.truth[:, keep])
+        return self.close(
+            self.trial.rows(given, j)[:, keep], measured.truth[:, keep], measured.room[:, keep]
+        )
 
     def swapped(self) -> Cause | None:
         for j in self.trial.floats:
@@ -190,7 +196,7 @@ class Diagnosis:
             return None
         p, q = a[:, use] / scale[use], b[:, use] / scale[use]
         c = float((p * q).sum() / (q * q).sum())
-        return c if abs(c) > 1e-9 and self.close(a, c * b) else None
+        return c if abs(c) > 1e-9 and self.close(a / c, b) else None
 
     def sizes(self, ratio: float) -> str:
         """Where a factor may come from: the size of an axis, or of all."""
@@ -414,8 +420,7 @@ class Diagnosis:
     def where(self) -> str:
         """Which entries differ."""
         rows, truth = self.rows, self.truth
-        room = self.measured.room[:, self.kept]
-        off = ~(np.abs(rows - truth) <= room).all(0)
+        off = ~(np.abs(rows - truth) <= self.room).all(0)
         columns = self.measured.columns[self.kept]
         n, total = int(off.sum()), off.size
         if n < total:
