@@ -31,6 +31,7 @@ from dataclasses import replace
 
 from .check import Cause, CheckReport, check
 from .diagnose import Diagnosis, Finding, Layer, diagnose
+from .ends import End
 from .explorer import Explorer, explore, explorer
 from .expression import ExpressionError, evaluate
 from .gates import (
@@ -44,12 +45,12 @@ from .gates import (
     text,
 )  # fmt: skip
 from .nonfinite import Nonfinite, first_nonfinite
-from .paths import Path, Paths, paths
+from .paths import Path, Paths, PathStep, paths
 from .picture import Picture, show
 from .rails import rails
 from .units import UnitLayer, Units, units
 from .walk import Step, Walk, walk
-from .why import End, Why, why
+from .why import Why, why
 
 
 def explain(expression: str, /, **values: float) -> Explanation:
@@ -64,8 +65,8 @@ def explain(expression: str, /, **values: float) -> Explanation:
 
 __all__ = [
     "Cause", "CheckReport", "Diagnosis", "End", "Explanation", "Explorer", "ExpressionError",
-    "Finding", "GateRecord", "InputRecord", "Layer", "Nonfinite", "Path", "Paths", "Picture",
-    "Step", "UnitLayer", "Units", "VariableRecord", "Walk", "Why", "check", "diagnose",
+    "Finding", "GateRecord", "InputRecord", "Layer", "Nonfinite", "Path", "PathStep", "Paths",
+    "Picture", "Step", "UnitLayer", "Units", "VariableRecord", "Walk", "Why", "check", "diagnose",
     "evaluate", "examine", "explain", "explore", "explorer", "first_nonfinite", "gates", "paths",
     "rails", "show", "table", "text", "units", "walk", "why",
 ]  # fmt: skip

@@ -63,9 +63,10 @@ def slopes(node: Node, values: Any) -> Any:
     """The local derivative of an elementwise gate of one operand, entry by entry."""
     primitive, params = node.primitive, node.params or {}
     assert primitive is not None
+    at_own = values is operands_of(node)[0]
     values = np.asarray(values, node.type.dtype)
     with np.errstate(all="ignore"):
-        if values.shape == np.shape(operands_of(node)[0]):
+        if at_own:
             form = local_of(node, 0, operands_of(node))
         else:
             out = np.asarray(primitive.forward(values, **params))

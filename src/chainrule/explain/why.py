@@ -1,8 +1,7 @@
-"""Why is this gradient zero, or missing? The place where the way to the result ends, and why.
+"""Why is this gradient zero, or missing, or what it is?
 
-A small change of the entry is followed forward through the gates, by their own local Jacobians. A
-gradient is zero exactly if that change never arrives: it dies at gates whose local Jacobian is 0
-where it comes in, or changes of several paths cancel where they meet.
+Everything is read from the graph and the local Jacobians of its gates: where a change of the entry
+ends (`ends`), which paths it takes (`paths`), where a value came in as a constant (`cuts`).
 """
 
 from __future__ import annotations
@@ -13,45 +12,43 @@ from typing import Any
 
 import numpy as np
 
-from ..core import bare
-from ..core.local import Contraction, Diagonal, Linear, Mask, Product, Zero
 from ..core.node import Node, topological
-from ..core.primitive import ITEM
-from ..errors import ChainruleError
-from ..ops.custom import Custom
+from ..errors import DTypeError
 from ..ops.tensor import Parameter, Tensor
-from .forms import is_float, local_of, operands_of, selects
-from .gates import checked, expression_of, gradients
+from .cuts import cuts, origin
+from .ends import End, end, follow, stopping
+from .flow import size
+from .gates import checked, gradients
 from .names import Names, Naming, from_caller
-from .numbers import array, number, place, source
-from .paths import between, entry_of
+from .numbers import number
+from .paths import Paths, between, entry_of, node_of
 
-
-@dataclass(frozen=True, eq=False)
-class End:
-    """Where a change of the entry ends: the gate, what it does there, its place in the program."""
-
-    cause: str
-    """"flat", "closed", "routed elsewhere", "times zero", "stopped", "cancels", "not read" or
-    "custom"."""
-    gate: str
-    text: str
-    module: str = ""
-    line: str = ""
-    code: str = ""
-
-    def __str__(self) -> str:
-        where = f"in module {self.module}, " if self.module else ""
-        where += f"at {self.line}" if self.line else ""
-        parts = [f"{self.gate}: {self.text}", where.removesuffix(", "), self.code]
-        return "\n    ".join(p for p in parts if p)
+TINY = 1e-8
+"""A gradient below this is called tiny."""
+SHRINKS = 1e-2
+"""A gate that makes what comes back smaller than this share of it is named for that."""
+CONSTANT = (
+    "{0} is a constant, and gradients are taken by variables only. Make it with cr.tensor or "
+    "cr.Parameter; what is computed under cr.no_grad, by detach() or stop_gradient(), in integers, "
+    "or by NumPy is a constant, too."
+)
+NO_PATH = (
+    "no path leads from {0} to {1}: it was not used for it, or only through values that are "
+    "constants (detach, stop_gradient, no_grad, float(), comparisons and casts to integers, NumPy)."
+)
+NO_GRAPH = (
+    "the result is a constant: nothing was recorded of how it was computed. It is computed from no "
+    "variable, under cr.no_grad, in integers or bools, or by NumPy."
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Why:
     """The answer: `cause`, what it means in `text`, and the places, `ends`.
 
-    `cause` is "no path", "constant", "zero", "cancels" or "not zero".
+    `cause` is "no graph" (the result is a constant), "constant" (the variable is one), "no path",
+    "zero", "cancels", "tiny", "not finite" or "not zero". `paths` are the largest paths where
+    they were followed.
     """
 
     entry: str
@@ -60,13 +57,29 @@ class Why:
     cause: str
     text: str
     ends: tuple[End, ...] = ()
+    paths: Paths | None = None
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to try, for each cause among the ends."""
+        return tuple(dict.fromkeys(e.advice for e in self.ends))
+
+    def json(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            "entry": self.entry, "result": self.result, "cause": self.cause, "text": self.text,
+            "gradient": None if self.gradient is None else number(self.gradient),
+            "ends": [e.json() for e in self.ends], "advice": list(self.advice),
+            "paths": None if self.paths is None else self.paths.json(),
+        }  # fmt: skip
 
     def __str__(self) -> str:
         value = "None" if self.gradient is None else number(self.gradient)
         lines = [f"∂{self.result}/∂{self.entry} = {value}: {self.text}"]
-        lines += [f"  {end}" for end in self.ends[:8]]
+        lines += [f"  {place}" for place in self.ends[:8]]
         if len(self.ends) > 8:
             lines.append(f"  … and {len(self.ends) - 8} more places")
+        lines += [f"  try: {text}" for text in self.advice[:2]]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -79,7 +92,13 @@ def why(
     """Why the gradient of a result by an entry of a variable is what it is.
 
     `index` is an entry, by default that with the largest gradient. Of a gradient that is zero or
-    missing, the places where the way ends; of another, its largest paths.
+    missing, the places where the way ends, each with its cause, and what to try; of one that is
+    tiny the gates that make it so; of another, its largest paths.
+
+    A constant keeps no record of where it came from. What was cut off by detach, stop_gradient or
+    numpy() is found by its memory while the Tensor it came from is still held; what was taken out
+    by float(), and what went through integers or comparisons, is guessed from its value and from
+    the lines of the program.
 
     >>> import chainrule as cr
     >>> x = cr.tensor([1.0, -2.0])
@@ -87,31 +106,37 @@ def why(
     >>> answer = why(f, x, 1, names={"x": x, "f": f})
     >>> answer.cause, answer.ends[0].cause, answer.ends[0].gate
     ('zero', 'closed', 'q = relu(x)')
+    >>> answer.ends[0].text
+    'it lets no gradient through where x[1] is -2'
     """
+    if not isinstance(variable, (Tensor, np.ndarray)):
+        raise DTypeError(f"why asks about a Tensor, received {type(variable).__name__}")
+    held = names
+    if held is None:
+        held = {k: v for k, v in from_caller().items() if isinstance(v, (Tensor, np.ndarray))}
+    if isinstance(result, Tensor) and result.node is None and result._value is not None:
+        name, own = _held(variable, held, "x"), _held(result, held, "f")
+        return Why(name, own, None, "no graph", NO_GRAPH)
     root = checked(result)
     order = topological([root])
-    naming = Naming(order, root, names)
-    name = _name(variable, naming, from_caller() if names is None else names)
-    leaf = variable.node if isinstance(variable, Tensor) else None
+    naming = Naming(order, root, held)
+    if not isinstance(variable, Tensor) or variable.node is None:
+        name = _held(variable, held, "x")
+        came = origin(variable, held) if isinstance(variable, Tensor) else ""
+        text = CONSTANT.format(name) + (f" It is {came}." if came else "")
+        ends = cuts(order, variable, held, naming, name)
+        return Why(name, naming[root], None, "constant", text, ends)
+    leaf = node_of(variable, order)
     if leaf is None:
-        return Why(
-            name, naming[root], None, "constant",
-            f"{name} is a constant, and gradients are taken by variables only. Make it with "
-            "cr.tensor or cr.Parameter; what is computed under cr.no_grad, by detach() or "
-            "stop_gradient(), in integers, or by NumPy is a constant, too.",
-            _where_it_enters(order, variable, naming),
-        )  # fmt: skip
-    if leaf not in naming.nodes:
-        return Why(
-            name, naming[root], None, "no path",
-            f"no path leads from {name} to {naming[root]}: it was not used for it, or only "
-            "through values that are constants (detach, stop_gradient, no_grad, float(), "
-            "comparisons and casts to integers, NumPy), or it was assigned anew afterwards.",
-            _where_it_enters(order, variable, naming),
-        )  # fmt: skip
+        return _no_path(order, variable, held, naming)
     gradient = gradients(order, root)[leaf]
-    at = entry_of(variable, index, gradient)
-    return reason(order, naming, leaf, gradient, at)
+    answer = reason(order, naming, leaf, gradient, entry_of(variable, index, gradient))
+    if leaf is variable.node:
+        return answer
+    text = f"(by the value it had: it was assigned anew since) {answer.text}"
+    return Why(
+        answer.entry, answer.result, answer.gradient, answer.cause, text, answer.ends, answer.paths
+    )
 
 
 def reason(
@@ -120,148 +145,91 @@ def reason(
     """The same of nodes: `order` ends with the result, `gradient` is that of the leaf."""
     root, name, value = order[-1], naming[leaf], float(gradient[at])
     entry = name + (f"[{', '.join(map(str, at))}]" if at else "")
+    if not np.isfinite(value):
+        ends = stopping(order, leaf, gradients(order, root), naming)
+        text = "a slope on the way is not finite; the first gates where it is not any more:"
+        return Why(entry, naming[root], value, "not finite", text, ends)
     if value:
-        found = between(order, naming, leaf, gradient, at, 3)
-        many = f"the sum over {found.count:,} paths, the largest" if found.count > 1 else "one path"
-        rows = "; ".join(f"{p}: {number(p.contribution)}" for p in found.paths)
-        return Why(entry, naming[root], value, "not zero", f"{many} {rows}")
-    ends = _follow(order, leaf, at, naming)
+        return _not_zero(order, naming, leaf, gradient, at, entry)
+    ends = follow(order, leaf, at, naming)
     if ends and all(e.cause == "cancels" for e in ends):
-        text = "changes of it arrive, and those of several paths cancel."
+        text = "changes of it arrive, and they cancel."
         return Why(entry, naming[root], value, "cancels", text, ends)
+    if not ends:
+        ends = stopping(order, leaf, gradients(order, root), naming)
     text = f"a change of it never arrives at {naming[root]}; it ends here:"
     return Why(entry, naming[root], value, "zero", text, ends)
 
 
-def _name(variable: Any, naming: Naming, names: Names) -> str:
-    if isinstance(variable, Tensor) and variable.node in naming.nodes:
-        return naming[variable.node]
-    found = [k for k, v in names.items() if v is variable]
-    own = variable.name if isinstance(variable, Parameter) else ""
-    return (found or [own or "x"])[0]
+def _not_zero(
+    order: Sequence[Node], naming: Naming, leaf: Node, gradient: Any, at: tuple[int, ...],
+    entry: str,
+) -> Why:  # fmt: skip
+    root, value = order[-1], float(gradient[at])
+    found = between(order, naming, leaf, gradient, at, 20)
+    if found.count > 1:
+        one = f"the sum over {found.count:,} paths" if found.count < 10**9 else "the sum over paths"
+        first = f"{one}, the largest "
+    else:
+        first = "one path "
+    rows = "; ".join(f"{p}: {number(p.contribution)}" for p in found.paths[:3])
+    adds = sum(abs(p.contribution) for p in found.paths)
+    rounding = 16 * float(np.finfo(leaf.type.dtype).eps) * adds
+    if found.count > 1 and abs(value) <= rounding:
+        text = f"the contributions of {found.count:,} paths cancel up to rounding: {rows}"
+        return Why(entry, naming[root], value, "cancels", text, (), found)
+    if abs(value) >= TINY:
+        return Why(entry, naming[root], value, "not zero", first + rows, (), found)
+    shrinking = []
+    for step in found.paths[0].steps if found.paths else ():
+        before, after = size(step.upstream), size(step.downstream)
+        if after < SHRINKS * before:
+            node = next(n for n in found.paths[0].nodes if step.gate.startswith(f"{naming[n]} = "))
+            by = f"what goes back to {step.to} is {number(after / before)} times as large"
+            shrinking.append(end(node, "shrinks", by, naming))
+    text = f"{first}{rows}; it shrinks on the way:" if shrinking else first + rows
+    return Why(entry, naming[root], value, "tiny", text, tuple(shrinking), found)
 
 
-def _where_it_enters(order: Sequence[Node], variable: Any, naming: Naming) -> tuple[End, ...]:
-    """The gates that read the very memory of a variable as a constant."""
-    value = variable._value if isinstance(variable, Tensor) else variable
-    ends = []
-    for node in order:
-        for x in node.inputs:
-            arrays = isinstance(x, np.ndarray) and isinstance(value, np.ndarray) and value.size
-            if arrays and np.shares_memory(x, value):
-                ends.append(_end(node, "stopped", "reads its value as a constant", naming))
-    return tuple(ends)
+def _no_path(order: Sequence[Node], variable: Tensor, held: Names, naming: Naming) -> Why:
+    """Why a variable is not in the graph at all."""
+    root, leaf = order[-1], variable.node
+    assert leaf is not None
+    name = _held(variable, held, "x")
+    text = NO_PATH.format(name, naming[root])
+    ends: tuple[End, ...] = ()
+    if any(n is root for n in topological([leaf])):
+        text = f"{name} is computed from {naming[root]}, not {naming[root]} from {name}."
+    elif (twin := _twin(order, leaf)) is not None:
+        text = (
+            f"no path leads from {name} to {naming[root]}: it is computed from {naming[twin]}, "
+            f"which has the same value and was computed apart from {name}."
+        )
+    else:
+        ends = cuts(order, variable, held, naming, name)
+    return Why(name, naming[root], None, "no path", text, ends)
 
 
-def _follow(
-    order: Sequence[Node], leaf: Node, at: tuple[int, ...], naming: Naming
-) -> tuple[End, ...]:
-    """Push a change of one entry through the graph: where it ends."""
-    start = np.zeros(leaf.shape, leaf.type.dtype)
-    start[at] = 1
-    moving: dict[Node, Any] = {leaf: start}
-    ends: list[End] = []
-    with np.errstate(all="ignore"):
-        for node in order:
-            arriving = [i for i, x in enumerate(node.inputs) if x.__class__ is Node and x in moving]
-            if node.primitive is None or not arriving:
-                continue
-            pushed = [(i, p) for i in arriving if (p := _pushed(node, i, moving)) is not None]
-            alive = [(i, p) for i, p in pushed if _any(p)]
-            if not alive:
-                ends.append(_died(node, arriving, moving, naming))
-                continue
-            total = alive[0][1]
-            for _, p in alive[1:]:
-                total = _plus(total, p)
-            if _any(total):
-                moving[node] = total
-            else:
-                text = "the changes that arrive here cancel: " + " and ".join(
-                    array(p) for _, p in alive
-                )
-                ends.append(_end(node, "cancels", text, naming))
-    return tuple(ends)
-
-
-def _any(x: Any) -> bool:
-    return any(map(_any, x)) if isinstance(x, tuple) else bool(np.any(x))
-
-
-def _plus(a: Any, b: Any) -> Any:
-    return tuple(map(_plus, a, b)) if isinstance(a, tuple) else a + b
-
-
-def _pushed(node: Node, i: int, moving: dict[Node, Any]) -> Any:
-    """local × the change of one operand."""
-    change = moving[node.inputs[i]]
-    primitive = node.primitive
-    assert primitive is not None
-    if not primitive.differentiable:
+def _twin(order: Sequence[Node], leaf: Node) -> Node | None:
+    """A gate in the graph that does the same with the same inputs as the one asked about."""
+    if leaf.primitive is None:
         return None
-    if primitive is ITEM:
-        return change[node.params["index"]]  # type: ignore[index]
-    operands = operands_of(node)
-    if primitive.joint:
-        tangents = [change if k == i else None for k in range(len(node.inputs))]
-        try:
-            return primitive.push_all(bare.xp, tangents, node.data, operands, node.params or {})
-        except ChainruleError:  # a user's gate that has a backward only: nothing is known of it
-            return np.ones(node.shape, node.type.dtype)
-    return local_of(node, i, operands).push(bare.xp, change)
+    for n in order:
+        same = n.primitive is leaf.primitive and len(n.inputs) == len(leaf.inputs)
+        if same and n.params == leaf.params:
+            pairs = zip(n.inputs, leaf.inputs, strict=True)
+            if all(x is y or _equal(x, y) for x, y in pairs):
+                return n
+    return None
 
 
-def _died(node: Node, arriving: Sequence[int], moving: dict[Node, Any], naming: Naming) -> End:
-    """Why a gate lets nothing through."""
-    i = arriving[0]
-    primitive = node.primitive
-    assert primitive is not None
-    operands = operands_of(node)
-    if not primitive.differentiable:
-        return _end(node, "stopped", "no gradient goes through this gate", naming)
-    if isinstance(primitive, Custom):
-        return _end(node, "custom", "the backward of this gate gives 0 here", naming)
-    form = None if primitive.joint else local_of(node, i, operands)
-    others = [k for k, x in enumerate(operands) if k != i and is_float(x)]
-    name = naming[node.inputs[i]]
-    if isinstance(form, Zero):
-        return _end(node, "flat", "its slope is 0 everywhere", naming)
-    if isinstance(form, (Linear, Contraction)):
-        sizes = form.push(bare.xp, np.abs(moving[node.inputs[i]]))
-        if _any(sizes):
-            text = f"the changes of several entries of {name} cancel in the sum"
-            return _end(node, "cancels", text, naming)
-    if isinstance(form, Linear):
-        return _end(node, "not read", f"it does not read this entry of {name}", naming)
-    if isinstance(form, Contraction) or (
-        others and isinstance(form, Diagonal) and form.partial is operands[others[0]]
-    ):
-        other = naming[node.inputs[others[0]]]
-        return _end(
-            node, "times zero", f"{name} is multiplied by {other}, which is 0 there", naming
-        )
-    reached = np.asarray(moving[node.inputs[i]]) != 0
-    values = np.asarray(operands[i])[reached]
-    shown = f"{name} is {_range(values)} there"
-    forms = [local_of(node, k, operands) for k in [i, *others]] if form is not None else []
-    chosen = isinstance(form, Mask) or selects(node, forms, operands)
-    if isinstance(form, Mask) and not others:
-        return _end(node, "closed", f"it lets no gradient through; {shown}", naming)
-    if chosen or (isinstance(form, Product) and primitive.name in ("max", "min")):
-        return _end(
-            node, "routed elsewhere", f"the gradient goes to other entries; {shown}", naming
-        )
-    return _end(node, "flat", f"its slope is 0 at these values; {shown}", naming)
+def _equal(x: Any, y: Any) -> bool:
+    arrays = not isinstance(x, Node) and not isinstance(y, Node)
+    return arrays and np.array_equal(x, y)
 
 
-def _range(values: Any) -> str:
-    low, high = number(float(values.min())), number(float(values.max()))
-    return low if low == high else f"{low} to {high}"
-
-
-def _end(node: Node, cause: str, text: str, naming: Naming) -> End:
-    expression = expression_of(node, [naming[x] for x in node.inputs])
-    return End(
-        cause, f"{naming[node]} = {expression}", text, ".".join(node.scope), place(node.line),
-        source(node.line),
-    )  # fmt: skip
+def _held(value: Any, names: Names, else_: str) -> str:
+    """What the caller calls a value."""
+    found = [k for k, v in names.items() if v is value]
+    own = value.name if isinstance(value, Parameter) else ""
+    return (found or [own or else_])[0]

@@ -1,0 +1,140 @@
+"""Where a variable enters a graph as a constant, so that no path leads back to it.
+
+A constant keeps no record of where it came from (it costs nothing, and keeps nothing alive). But
+what was cut off with detach, stop_gradient or numpy() is the very memory of a value that may still
+be recorded somewhere; what came through no memory (float(), NumPy, comparisons) is looked for by
+its value and by the lines of the program.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.node import Node, topological
+from ..ops.tensor import Tensor
+from .ends import End, end
+from .names import Names, Naming
+from .numbers import array, place, source
+
+COMMON = (0.0, 1.0, -1.0, 2.0, 0.5)
+"""Numbers that say nothing about where they came from."""
+
+
+def cuts(
+    order: Sequence[Node], variable: Any, names: Names, naming: Naming, name: str
+) -> tuple[End, ...]:
+    """The gates by which a variable, or what was computed from it, enters as a constant.
+
+    Those found by their memory; if there are none, those that may be meant.
+    """
+    given = [(n, x) for n in order for x in n.inputs if isinstance(x, np.ndarray) and x.size]
+    sources = _Sources(variable, [x for _, x in given], names)
+    found = [
+        end(node, "stopped", f"{naming[x]} is {text}, read as a constant", naming)
+        for node, x in given
+        if (text := sources.of(x, name))
+    ]
+    if found:
+        return tuple(found)
+    alike = [
+        end(node, "stopped", f"the constant {naming[x]} is the value of {text}: was it taken out "
+            "by float(), item() or NumPy?", naming)
+        for node, x in given
+        if (text := sources.alike(x, name))
+    ]  # fmt: skip
+    return tuple(alike or _by_line(given, naming, sources.words(name)))
+
+
+def origin(variable: Tensor, names: Names) -> str:
+    """What a constant was computed from, in words; "" if nothing that is still recorded."""
+    sources = _Sources(None, [variable._value], names)
+    return sources.of(variable._value, "")
+
+
+class _Sources:
+    """The values that were computed from a variable, as far as they are still recorded."""
+
+    def __init__(self, variable: Any, arrays: Sequence[Any], names: Names) -> None:
+        self.variable = variable
+        self.leaf = variable.node if isinstance(variable, Tensor) else None
+        self.names = names
+        self._from: dict[Node, bool] = {}
+        owners = {id(o): o for x in arrays for o in _owners(x)}
+        nodes = [r for r in gc.get_referrers(*owners.values()) if isinstance(r, Node)]
+        self.recorded: dict[int, list[Node]] = {}
+        for node in sorted(nodes, key=lambda n: n.serial):
+            self.recorded.setdefault(id(node.data), []).append(node)
+
+    def of(self, x: Any, name: str) -> str:
+        """What an array is: "the value of x", or of something computed from x; "" if neither."""
+        value = self.variable._value if isinstance(self.variable, Tensor) else self.variable
+        if isinstance(value, np.ndarray) and np.shares_memory(x, value):
+            return f"the value of {name}"
+        for owner in _owners(x):
+            for node in self.recorded.get(id(owner), ()):
+                if node.primitive is not None and self._depends(node):
+                    return f"the value of {self._named(node)}" + (
+                        f", computed from {name}" if name else ""
+                    )
+        return ""
+
+    def alike(self, x: Any, name: str) -> str:
+        """The name of a Tensor computed from the variable that has this very value."""
+        if x.size != 1 or float(x.reshape(())) in COMMON or self.leaf is None:
+            return ""
+        for held, tensor in {name: self.variable, **self.names}.items():
+            if isinstance(tensor, Tensor) and tensor.size == 1 and tensor.node is not None:
+                value = tensor._value
+                same = value is not None and value.astype(x.dtype).reshape(()) == x.reshape(())
+                if same and self._depends(tensor.node):
+                    return held
+        return ""
+
+    def words(self, name: str) -> list[str]:
+        """The names of the variable and of the Tensors computed from it."""
+        held = [
+            k for k, t in self.names.items()
+            if isinstance(t, Tensor) and t.node is not None and self._depends(t.node)
+        ]  # fmt: skip
+        return list(dict.fromkeys([name, *held]))
+
+    def _depends(self, node: Node) -> bool:
+        """Whether a node was computed from the variable (if one was given)."""
+        if node not in self._from:
+            above = topological([node])
+            self._from[node] = self.leaf is None or any(n is self.leaf for n in above)
+        return self._from[node]
+
+    def _named(self, node: Node) -> str:
+        held = [k for k, t in self.names.items() if isinstance(t, Tensor) and t.node is node]
+        where = f" at {place(node.line)}" if node.line else ""
+        return held[0] if held else f"{node.name}(…){where}"
+
+
+def _owners(x: Any) -> Iterable[Any]:
+    """An array and those whose memory it shows."""
+    while isinstance(x, np.ndarray):
+        yield x
+        x = x.base
+
+
+def _by_line(given: Sequence[tuple[Node, Any]], naming: Naming, words: Sequence[str]) -> list[End]:
+    """Gates with a constant on a line of the program that names the variable."""
+    found: dict[int, End] = {}
+    pattern = re.compile(rf"(?<![\w.])({'|'.join(map(re.escape, words))})\b")
+    for node, x in given:
+        match = pattern.search(source(node.line).partition("#")[0])
+        if match and node.serial not in found and np.size(x) and not _plain(x):
+            text = f"a constant, {array(x)}, comes in on this line, which names {match[1]}"
+            found[node.serial] = end(node, "stopped", text, naming)
+    return list(found.values())[:5]
+
+
+def _plain(x: Any) -> bool:
+    """Whether a constant is likely a number that stands in the program."""
+    return np.ndim(x) == 0 and float(x) in COMMON
