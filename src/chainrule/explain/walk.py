@@ -6,8 +6,9 @@ value feeds several gates, how the gradients that come back add up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -30,6 +31,8 @@ class Step:
     direction: str
     gate: GateRecord
     explanation: Explanation
+    complete: tuple[Node, ...] = ()
+    """Of a backward step: the inputs to which the last gradient comes back in it."""
 
     def lines(self) -> list[str]:
         """The step as text: the numbers, the rule, the line of the program."""
@@ -65,20 +68,40 @@ class Step:
                 lines.append(f"  downstream = {array(g.upstream)} × {local} = {down}")
             else:
                 lines.append(f"  downstream = upstream × local = {down}")
-        for node in dict.fromkeys(x.node for x in g.inputs if x.node is not None):
-            lines += self._arrived(node)
+        lines += [f"{name} gets {parts} = {whole}" for name, parts, whole in self.sums]
         return lines
 
-    def _arrived(self, node: Node) -> list[str]:
-        """Of a value with several uses, when the last gradient has come back: their sum."""
-        record = self.explanation.record(node)
-        last = min(
-            k for k, g in enumerate(self.explanation.gates) if any(x is node for x in g.node.inputs)
-        )
-        if len(record.branches) < 2 or self.explanation.gates[last] is not self.gate:
-            return []
-        gradient = record.gradient if isinstance(record, VariableRecord) else record.upstream
-        return [f"{record.name} gets {_sum(record.branches)} = {array(gradient)}"]
+    @property
+    def sums(self) -> list[tuple[str, str, str]]:
+        """Of values with several uses that got their last gradient: name, branches, their sum."""
+        found = []
+        for node in self.complete:
+            record = self.explanation.record(node)
+            gradient = record.gradient if isinstance(record, VariableRecord) else record.upstream
+            if len(record.branches) > 1:
+                found.append((record.name, _sum(record.branches), array(gradient)))
+        return found
+
+    def json(self) -> dict[str, Any]:
+        """The step as plain data."""
+        g, back = self.gate, self.direction == "backward"
+        inputs: list[dict[str, str]] = []
+        for x, operand in zip(g.inputs, operands_of_record(g), strict=True):
+            inputs.append({"name": x.name, "value": array(x.value)})
+            if back and x.node is not None:
+                inputs[-1] |= {"local": array(x.local), "downstream": array(x.downstream)}
+                inputs[-1] |= structure(g, operand, x.name)
+        found: dict[str, Any] = {
+            "number": self.number, "total": self.total, "direction": self.direction,
+            "name": g.name, "expression": g.expression, "value": array(g.value), "word": g.word,
+            "says": WORDS[g.word], "module": ".".join(g.node.scope), "line": place(g.where),
+            "source": source(g.where), "inputs": inputs,
+        }  # fmt: skip
+        if back:
+            found["upstream"] = array(g.upstream)
+            found["branches"] = [[n, array(x)] for n, x in g.branches]
+            found["sums"] = [list(row) for row in self.sums]
+        return found
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -114,18 +137,65 @@ class Walk(Sequence[Step]):
         n = len(gates)
         if k < n:
             return Step(k + 1, 2 * n, "forward", gates[k], self.explanation)
-        return Step(k + 1, 2 * n, "backward", gates[2 * n - 1 - k], self.explanation)
+        gate = gates[2 * n - 1 - k]
+        last = tuple(self._last.get(gate.node, ()))
+        return Step(k + 1, 2 * n, "backward", gate, self.explanation, last)
+
+    @cached_property
+    def _last(self) -> dict[Node, list[Node]]:
+        """For each gate the inputs that no gate before it uses: backward it is their last one."""
+        found: dict[Node, list[Node]] = {}
+        seen: set[Node] = set()
+        for gate in self.explanation.gates:
+            new = [x.node for x in gate.inputs if x.node is not None and x.node not in seen]
+            found[gate.node] = list(dict.fromkeys(new))
+            seen.update(new)
+        return found
+
+    def lines(self) -> Iterator[str]:
+        """The text, line by line, as it is made."""
+        yield from self.explanation.heading()
+        yield self.start
+        for step in self:
+            yield from step.lines()
+        yield self.end
+
+    @property
+    def start(self) -> str:
+        """The values of the variables, in words."""
+        variables = (f"{v.name} = {array(v.value)}" for v in self.explanation.variables)
+        return f"start: {', '.join(variables)}"
+
+    @property
+    def end(self) -> str:
+        """The gradients of the variables, in words."""
+        gradients = (
+            f"∂{self.explanation.name}/∂{v.name} = {array(v.gradient)}"
+            for v in self.explanation.variables
+        )
+        return f"end: {', '.join(gradients)}"
 
     def text(self) -> str:
         """All steps, one after the other."""
-        head = self.explanation.heading()
-        variables = [f"{v.name} = {array(v.value)}" for v in self.explanation.variables]
-        start = ["start: " + ", ".join(variables)]
-        end = ["end: " + ", ".join(
-            f"∂{self.explanation.name}/∂{v.name} = {array(v.gradient)}"
-            for v in self.explanation.variables
-        )]  # fmt: skip
-        return "\n".join([*head, *start, *(str(s) for s in self), *end])
+        return "\n".join(self.lines())
+
+    def json(self, index: int | None = None) -> dict[str, Any]:
+        """A step as plain data; without an index all of them, with start and end."""
+        if index is not None:
+            return self[index].json()
+        return {
+            "name": self.explanation.name, "start": self.start, "end": self.end,
+            "steps": [step.json() for step in self],
+        }  # fmt: skip
+
+    def run(self) -> None:
+        """Walk in a terminal with keys: → and ← (or n and p), Home, End, g and a number, q.
+
+        Where the input or the output is no terminal, all steps are printed.
+        """
+        from .terminal import run
+
+        run(self)
 
     def __str__(self) -> str:
         return self.text()
@@ -148,56 +218,3 @@ def walk(tensor: Tensor | Explanation, names: Names | None = None) -> Walk:
       ∂f/∂x = -4
     """
     return Walk(examine(tensor, names))
-
-
-def interactive(steps: Walk) -> None:
-    """Walk in a terminal with keys: → and ← (or n and p), Home, End, q to leave.
-
-    Where the output is no terminal, all steps are printed.
-    """
-    import sys
-
-    import typer
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    if not (console.is_terminal and sys.stdin.isatty()) or not len(steps):
-        console.print(Text(steps.text()))
-        return
-    position = 0
-    moves = {"\x1b[C": 1, "n": 1, " ": 1, "\x1b[D": -1, "p": -1, "\x1b[H": -len(steps),
-             "\x1b[F": len(steps), "\x1b[1~": -len(steps), "\x1b[4~": len(steps)}  # fmt: skip
-    while True:
-        console.clear()
-        for line in _around(steps, position, max(console.height - 16, 8)):
-            console.print(line)
-        console.rule()
-        head, *rest = steps[position].lines()
-        console.print(Text(head, style="bold"))
-        console.print(Text("\n".join(rest)))
-        console.print(Text("→ on   ← back   Home   End   q leave", style="dim"))
-        key = typer.getchar()
-        if key in ("q", "\x03", "\x04", "\x1b"):
-            return
-        position = min(max(position + moves.get(key, 0), 0), len(steps) - 1)
-
-
-def _around(steps: Walk, position: int, height: int) -> list[Any]:
-    """The picture of the graph around a step, that line marked."""
-    from rich.text import Text
-
-    from .rails import lines
-    from .views import Views
-
-    views = Views(steps.explanation, len(steps.explanation.gates))
-    items = views.items(views.root)
-    shown = lines(items)
-    here = next(k for k, i in enumerate(items) if i.record is steps[position].gate)
-    first = max(0, min(here - height // 2, len(shown) - height))
-    colour = "green" if steps[position].direction == "forward" else "red"
-    return [
-        Text(("▶ " if k == here else "  ") + shown[k], style=f"bold {colour}" if k == here else "",
-             no_wrap=True, overflow="ellipsis")
-        for k in range(first, min(first + height, len(shown)))
-    ]  # fmt: skip
