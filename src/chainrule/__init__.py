@@ -46,7 +46,7 @@ __version__ = "0.1.0"
 __array_api_version__ = "2024.12"
 __all__ = [
     "ChainruleError", "Graph", "Jacobian", "__array_namespace_info__", "bool", "check",
-    "check_gradients", "compile", "data", "diagnose", "e", "errors", "explain", "float32",
+    "check_gradients", "compile", "data", "derive", "diagnose", "e", "errors", "explain", "float32",
     "float64", "grad", "hessian", "hvp",
     "inf", "int8", "int16", "int32", "int64", "jacobian", "jvp", "load", "nan", "newaxis", "nn",
     "no_grad", "optim", "per_example_grad", "pi", "save", "train", "uint8", "uint16", "uint32",
@@ -57,7 +57,7 @@ __all__ += ops.__all__
 _LATER_ROOMS = ("data", "explain", "nn", "optim", "train")
 _LATER_NAMES = {
     "Jacobian": ".jacobians.jacobian", "check": ".explain.check", "compile": ".compiler.compile",
-    "diagnose": ".explain.diagnose",
+    "derive": ".explain.derive", "diagnose": ".explain.diagnose",
     "hessian": ".jacobians.functions", "jacobian": ".jacobians.functions",
     "load": ".files", "save": ".files",
 }  # fmt: skip
@@ -67,6 +67,7 @@ if _typing.TYPE_CHECKING:
     from . import data, explain, nn, optim, train
     from .compiler.compile import compile
     from .explain.check import check
+    from .explain.derive import derive
     from .explain.diagnose import diagnose
     from .files import load, save
     from .jacobians.functions import hessian, jacobian

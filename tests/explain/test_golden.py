@@ -13,6 +13,7 @@ import pytest
 
 import chainrule as cr
 from chainrule.explain import Explanation, examine, explain, rails, show, walk
+from chainrule.explain.derive import derive
 
 GOLDEN = Path(__file__).parent / "golden"
 NEURON = {"w0": 2, "x0": -1, "w1": -3, "x1": -2, "w2": -3}
@@ -62,6 +63,7 @@ def rendered(name: str) -> dict[str, str]:
     return {
         f"{name}.svg": show(explanation).svg + "\n",
         f"{name}.txt": "\n".join([rails(explanation), "", *steps]) + "\n",
+        f"{name}_formulas.txt": f"{derive(explanation)}\n",
     }
 
 

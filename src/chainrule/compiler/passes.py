@@ -54,12 +54,13 @@ def simplify(graph: Graph, standing: Standing | None = None) -> Graph:
 
 
 def _simplified(graph: Graph, standing: Standing | None = None) -> Graph:
-    graph = _settled(graph, standing)
+    graph = settled(graph, standing)
     found = transposed_windows(graph)
-    return _settled(_swept(graph, standing, found), standing) if found else graph
+    return settled(_swept(graph, standing, found), standing) if found else graph
 
 
-def _settled(graph: Graph, standing: Standing | None) -> Graph:
+def settled(graph: Graph, standing: Standing | None = None) -> Graph:
+    """A graph after sweeps until nothing changes; gates stay of the kinds they are."""
     graph = drop_dead(graph)
     while True:
         again = _swept(graph, standing)

@@ -6,6 +6,7 @@
 - `walk(f)`: the forward and the backward pass, step by step.
 - `explore(f)`: a page to walk through it, forward and backward.
 - `paths(f, x)`, `why(f, x)`: why a gradient is what it is, or zero, or missing.
+- `derive(f)`: the gradients as formulas, in matrix form and in index form.
 - `check(gate)`: what is wrong with a backward; `diagnose(model, loss, batch)`: with a training.
 - `first_nonfinite(loss)`: the first gate that made a NaN or an infinity.
 - `units(model, example)`: the layers of units of a network, and their connections.
@@ -30,6 +31,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .check import Cause, CheckReport, check
+from .derive import Derivation, Line, derive
 from .diagnose import Diagnosis, Finding, Layer, diagnose
 from .ends import End
 from .explorer import Explorer, explore, explorer
@@ -64,9 +66,10 @@ def explain(expression: str, /, **values: float) -> Explanation:
 
 
 __all__ = [
-    "Cause", "CheckReport", "Diagnosis", "End", "Explanation", "Explorer", "ExpressionError",
-    "Finding", "GateRecord", "InputRecord", "Layer", "Nonfinite", "Path", "PathStep", "Paths",
-    "Picture", "Step", "UnitLayer", "Units", "VariableRecord", "Walk", "Why", "check", "diagnose",
-    "evaluate", "examine", "explain", "explore", "explorer", "first_nonfinite", "gates", "paths",
-    "rails", "show", "table", "text", "units", "walk", "why",
+    "Cause", "CheckReport", "Derivation", "Diagnosis", "End", "Explanation", "Explorer",
+    "ExpressionError", "Finding", "GateRecord", "InputRecord", "Layer", "Line", "Nonfinite",
+    "Path", "PathStep", "Paths", "Picture", "Step", "UnitLayer", "Units", "VariableRecord",
+    "Walk", "Why", "check", "derive", "diagnose", "evaluate", "examine", "explain", "explore",
+    "explorer", "first_nonfinite", "gates", "paths", "rails", "show", "table", "text", "units",
+    "walk", "why",
 ]  # fmt: skip

@@ -28,7 +28,7 @@ class Naming:
         self.nodes: dict[Node, str] = {}
         self.given: set[Node] = set()
         """Those that the caller has a name for."""
-        self._arrays: dict[int, str] = {}
+        self.arrays: dict[int, str] = {}
         self._taken: set[str] = set()
         self._give(order, from_caller() if names is None else _checked(names))
         for node in order:
@@ -50,9 +50,9 @@ class Naming:
                     self.given.add(node)
                     self._taken.add(name)
                 if value.is_constant:
-                    self._arrays.setdefault(id(value._value), name)
+                    self.arrays.setdefault(id(value._value), name)
             elif isinstance(value, np.ndarray):
-                self._arrays.setdefault(id(value), name)
+                self.arrays.setdefault(id(value), name)
 
     def _number(self, order: Sequence[Node], result: Node) -> None:
         """v1, v2 … for the variables without a name, f for the result, q1, q2 … in between."""
@@ -75,8 +75,8 @@ class Naming:
         """The name of a node; of a constant its name if it has one, else its value."""
         if isinstance(x, Node):
             return self.nodes[x]
-        if id(x) in self._arrays:
-            return self._arrays[id(x)]
+        if id(x) in self.arrays:
+            return self.arrays[id(x)]
         return array(x) if np.size(x) <= FEW else f"const{np.shape(x)}"
 
 

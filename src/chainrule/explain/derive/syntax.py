@@ -1,0 +1,267 @@
+"""How formulas are spelled: text, LaTeX, MathML; and Python, which tests evaluate.
+
+A writer gives each part with how tightly it binds; what binds less than its place asks for comes in
+parentheses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+SUM, PRODUCT, UNARY, POWER, ATOM = range(5)
+GREEK = {"δ": r"\delta"}
+Part = tuple[str, int]
+"""A piece of a formula, and how tightly it binds."""
+
+
+class Text:
+    """Unicode text, as in `2 q xᵀ`."""
+
+    python = False
+    times, hadamard, juxtapose = "·", " ∘ ", " "
+
+    def name(self, name: str, letters: Sequence[str] = ()) -> Part:
+        return (f"{name}_{self.indices(letters)}" if letters else name), ATOM
+
+    def indices(self, letters: Sequence[str]) -> str:
+        plain = all(len(c) == 1 for c in letters)
+        return "".join(letters) if plain else f"[{','.join(letters)}]"
+
+    def number(self, text: str) -> Part:
+        return text, UNARY if text.startswith("-") else ATOM
+
+    def letter(self, letter: str) -> Part:
+        """An index as a number in a formula."""
+        return letter, ATOM
+
+    def inside(self, index: str, n: int) -> Part:
+        """1 where an index lies on its axis, else 0."""
+        return f"[0 ≤ {index} < {n}]", ATOM
+
+    def group(self, part: Part, least: int) -> str:
+        return part[0] if part[1] >= least else f"({part[0]})"
+
+    def sum(self, first: Part, sign: str, second: Part) -> Part:
+        return f"{self.group(first, SUM)} {sign} {self.group(second, PRODUCT)}", SUM
+
+    def product(self, parts: Sequence[Part], between: str, numbers: int = 0) -> Part:
+        """A product; behind `numbers` alone, a product needs no parentheses."""
+        loose = 0 < numbers == len(parts) - 1
+        least = [UNARY] * (len(parts) - 1) + [PRODUCT if loose else UNARY]
+        written = (self.group(p, n) for p, n in zip(parts, least, strict=True))
+        return between.join(written), PRODUCT
+
+    def divide(self, over: Part, under: Part) -> Part:
+        return f"{self.group(over, PRODUCT)}/{self.group(under, POWER)}", PRODUCT
+
+    def negate(self, part: Part) -> Part:
+        return f"-{self.group(part, PRODUCT)}", UNARY
+
+    def power(self, base: Part, exponent: Part) -> Part:
+        digits = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+        plain = exponent[0].lstrip("-").isdigit()
+        raised = exponent[0].translate(digits) if plain else f"^{self.group(exponent, ATOM)}"
+        return self.group(base, ATOM) + raised, POWER
+
+    def transpose(self, part: Part) -> Part:
+        return f"{self.group(part, ATOM)}ᵀ", ATOM
+
+    def call(self, name: str, parts: Sequence[Part]) -> Part:
+        return f"{name}({', '.join(p[0] for p in parts)})", ATOM
+
+    def bracket(self, first: Part, sign: str, second: Part) -> Part:
+        return f"[{first[0]} {sign} {second[0]}]", ATOM
+
+    def total(self, letters: Sequence[str], part: Part, sizes: Sequence[int]) -> Part:
+        return f"Σ_{self.indices(letters)} {self.group(part, PRODUCT)}", PRODUCT
+
+    def everything(self, part: Part) -> Part:
+        """The sum of all entries."""
+        return f"Σ {self.group(part, UNARY)}", PRODUCT
+
+    def index(self, offset: int, terms: Sequence[tuple[str, int]]) -> str:
+        text = ""
+        for letter, stride in terms:
+            sign = "-" if stride < 0 else "+" if text else ""
+            text += sign + ("" if abs(stride) == 1 else f"{abs(stride)}") + letter
+        return text + (f"{offset:+d}" if offset and text else "" if text else str(offset))
+
+    def derivative(self, of: str, by: Part) -> Part:
+        return f"∂{of}/∂{by[0]}", ATOM
+
+    def equals(self, left: Part, right: Part) -> str:
+        return f"{left[0]} = {right[0]}"
+
+    def both(self, left: Part, right: Part) -> str:
+        """An equation that stands in another one."""
+        return f"{left[0]} = {right[0]}"
+
+
+class Latex(Text):
+    """LaTeX, without the dollars."""
+
+    times, hadamard, juxtapose = r" \cdot ", r" \circ ", r" \, "
+
+    def name(self, name: str, letters: Sequence[str] = ()) -> Part:
+        shown = GREEK.get(name[0], name[0]) + name[1:] if name[:1] in GREEK else name
+        head = shown if len(name) == 1 or shown[0] == "\\" else rf"\mathrm{{{_plain(name)}}}"
+        return (f"{head}_{{{self.indices(letters)}}}" if letters else head), ATOM
+
+    def group(self, part: Part, least: int) -> str:
+        return part[0] if part[1] >= least else rf"\left({part[0]}\right)"
+
+    def divide(self, over: Part, under: Part) -> Part:
+        return rf"\frac{{{over[0]}}}{{{under[0]}}}", POWER
+
+    def power(self, base: Part, exponent: Part) -> Part:
+        return f"{self.group(base, ATOM)}^{{{exponent[0]}}}", POWER
+
+    def transpose(self, part: Part) -> Part:
+        return rf"{self.group(part, ATOM)}^{{\top}}", POWER
+
+    def call(self, name: str, parts: Sequence[Part]) -> Part:
+        inner = ", ".join(p[0] for p in parts)
+        return rf"\operatorname{{{_plain(name)}}}\left({inner}\right)", ATOM
+
+    def bracket(self, first: Part, sign: str, second: Part) -> Part:
+        signs = {"≠": r"\neq", "=": "=", ">": ">", "<": "<", "≥": r"\geq", "≤": r"\leq"}
+        return rf"\left[{first[0]} {signs[sign]} {second[0]}\right]", ATOM
+
+    def sum(self, first: Part, sign: str, second: Part) -> Part:
+        sign = sign.replace("−", "-")
+        return super().sum(first, sign, second)
+
+    def total(self, letters: Sequence[str], part: Part, sizes: Sequence[int]) -> Part:
+        return rf"\sum_{{{self.indices(letters)}}} {self.group(part, PRODUCT)}", PRODUCT
+
+    def everything(self, part: Part) -> Part:
+        return rf"\sum {self.group(part, UNARY)}", PRODUCT
+
+    def derivative(self, of: str, by: Part) -> Part:
+        return rf"\frac{{\partial {self.name(of)[0]}}}{{\partial {by[0]}}}", ATOM
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", r"\_").replace("#", r"\#")
+
+
+class MathML(Text):
+    """MathML Core, which browsers show by themselves; parts are elements."""
+
+    times, hadamard, juxtapose = "<mo>·</mo>", "<mo>∘</mo>", '<mspace width="0.2em"/>'
+
+    def name(self, name: str, letters: Sequence[str] = ()) -> Part:
+        shown = f"<mi>{escape(name)}</mi>"
+        if letters:
+            shown = f"<msub>{shown}<mi>{escape(self.indices(letters))}</mi></msub>"
+        return shown, ATOM
+
+    def number(self, text: str) -> Part:
+        if text.startswith("-"):
+            return f"<mrow><mo>−</mo><mn>{text[1:]}</mn></mrow>", UNARY
+        return f"<mn>{text}</mn>", ATOM
+
+    def letter(self, letter: str) -> Part:
+        return f"<mi>{escape(letter)}</mi>", ATOM
+
+    def inside(self, index: str, n: int) -> Part:
+        return f"<mrow><mo>[</mo><mi>{escape(f'0 ≤ {index} < {n}')}</mi><mo>]</mo></mrow>", ATOM
+
+    def group(self, part: Part, least: int) -> str:
+        if part[1] >= least:
+            return part[0]
+        return f"<mrow><mo>(</mo>{part[0]}<mo>)</mo></mrow>"
+
+    def sum(self, first: Part, sign: str, second: Part) -> Part:
+        left, right = self.group(first, SUM), self.group(second, PRODUCT)
+        return f"<mrow>{left}<mo>{sign}</mo>{right}</mrow>", SUM
+
+    def product(self, parts: Sequence[Part], between: str, numbers: int = 0) -> Part:
+        return f"<mrow>{super().product(parts, between, numbers)[0]}</mrow>", PRODUCT
+
+    def divide(self, over: Part, under: Part) -> Part:
+        return f"<mfrac>{_row(over)}{_row(under)}</mfrac>", POWER
+
+    def negate(self, part: Part) -> Part:
+        return f"<mrow><mo>−</mo>{self.group(part, PRODUCT)}</mrow>", UNARY
+
+    def power(self, base: Part, exponent: Part) -> Part:
+        return f"<msup>{_row((self.group(base, ATOM), ATOM))}{_row(exponent)}</msup>", POWER
+
+    def transpose(self, part: Part) -> Part:
+        return f"<msup>{_row((self.group(part, ATOM), ATOM))}<mi>T</mi></msup>", POWER
+
+    def call(self, name: str, parts: Sequence[Part]) -> Part:
+        inner = "<mo>,</mo>".join(p[0] for p in parts)
+        return f"<mrow><mi>{escape(name)}</mi><mo>(</mo>{inner}<mo>)</mo></mrow>", ATOM
+
+    def bracket(self, first: Part, sign: str, second: Part) -> Part:
+        inner = f"{first[0]}<mo>{escape(sign)}</mo>{second[0]}"
+        return f"<mrow><mo>[</mo>{inner}<mo>]</mo></mrow>", ATOM
+
+    def total(self, letters: Sequence[str], part: Part, sizes: Sequence[int]) -> Part:
+        below = f"<munder><mo>Σ</mo><mi>{escape(self.indices(letters))}</mi></munder>"
+        return f"<mrow>{below}{self.group(part, PRODUCT)}</mrow>", PRODUCT
+
+    def everything(self, part: Part) -> Part:
+        return f"<mrow><mo>Σ</mo>{self.group(part, UNARY)}</mrow>", PRODUCT
+
+    def derivative(self, of: str, by: Part) -> Part:
+        over = f"<mrow><mo>∂</mo>{self.name(of)[0]}</mrow>"
+        return f"<mfrac>{over}<mrow><mo>∂</mo>{by[0]}</mrow></mfrac>", ATOM
+
+    def both(self, left: Part, right: Part) -> str:
+        return f"{left[0]}<mo>=</mo>{right[0]}"
+
+    def equals(self, left: Part, right: Part) -> str:
+        return f"<math><mrow>{left[0]}<mo>=</mo>{right[0]}</mrow></math>"
+
+
+def _row(part: Part) -> str:
+    return part[0] if part[0].startswith("<mrow>") else f"<mrow>{part[0]}</mrow>"
+
+
+class Python(Text):
+    """Expressions that Python evaluates: matrices with columns for vectors, or single entries."""
+
+    python = True
+    times, hadamard, juxtapose = " * ", " * ", " * "
+
+    def name(self, name: str, letters: Sequence[str] = ()) -> Part:
+        return f"N[{name!r}]" + (f"[{','.join(letters)}]" if letters else ""), ATOM
+
+    def product(self, parts: Sequence[Part], between: str, numbers: int = 0) -> Part:
+        return "(" + between.join(self.group(p, ATOM) for p in parts) + ")", ATOM
+
+    def divide(self, over: Part, under: Part) -> Part:
+        return f"(({over[0]}) / ({under[0]}))", ATOM
+
+    def power(self, base: Part, exponent: Part) -> Part:
+        return f"(({base[0]}) ** ({exponent[0]}))", ATOM
+
+    def negate(self, part: Part) -> Part:
+        return f"(-({part[0]}))", ATOM
+
+    def transpose(self, part: Part) -> Part:
+        return f"({part[0]}).T", ATOM
+
+    def inside(self, index: str, n: int) -> Part:
+        return f"(0 <= {index} < {n})", ATOM
+
+    def call(self, name: str, parts: Sequence[Part]) -> Part:
+        return f"F[{name!r}]({', '.join(p[0] for p in parts)})", ATOM
+
+    def bracket(self, first: Part, sign: str, second: Part) -> Part:
+        signs = {"≠": "!=", "=": "==", "≥": ">=", "≤": "<="}
+        return f"(1.0 * (({first[0]}) {signs.get(sign, sign)} ({second[0]})))", ATOM
+
+    def total(self, letters: Sequence[str], part: Part, sizes: Sequence[int]) -> Part:
+        loops = " ".join(f"for {c} in range({n})" for c, n in zip(letters, sizes, strict=True))
+        return f"sum(({part[0]}) {loops})", ATOM
+
+    def index(self, offset: int, terms: Sequence[tuple[str, int]]) -> str:
+        return " + ".join([*(f"{a} * {c}" for c, a in terms), str(offset)])
+
+    def everything(self, part: Part) -> Part:
+        return f"F['sum']({part[0]})", ATOM

@@ -1,0 +1,340 @@
+"""A graph written down: in matrix form (vectors are columns), and in index form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...core.indexmap import Position
+from ...core.node import Node
+from ...core.primitive import Elementwise, LinearGate
+from ..numbers import number
+from .syntax import ATOM, PRODUCT, UNARY, Part, Text
+
+SUMS = {"add": "+", "sub": "−"}
+SIGNS = {
+    "not_equal": "≠", "equal": "=", "less": "<", "greater": ">", "less_equal": "≤",
+    "greater_equal": "≥",
+}  # fmt: skip
+LETTERS = "ijklmnpqrtuvw"
+
+
+class NoForm(Exception):
+    """A gate has no such form; the message says which and why."""
+
+
+class Writer:
+    """Formulas of one graph in one syntax. `symbols` are the nodes that stand by their name."""
+
+    def __init__(self, syntax: Text, symbols: Mapping[Node, str]) -> None:
+        self.syntax, self.symbols = syntax, symbols
+        self.constants: dict[str, Any] = {}
+        """Arrays among the gates' constants, by the names they got."""
+        self.functions: dict[str, Any] = {}
+        """What the functions in formulas compute."""
+        self._letters: list[str] = []
+        """Those of the sums around the place that is being written."""
+
+    def named(self, array: Any) -> str:
+        """A name for a constant array."""
+        for name, known in self.constants.items():
+            if known is array:
+                return name
+        name = f"c{len(self.constants) + 1}"
+        self.constants[name] = array
+        return name
+
+    # -- matrix form --------------------------------------------------------------------------
+
+    def matrix(self, x: Any, top: bool = False) -> Part:
+        """An operand in matrix form. `top`: what it is made of, although it has a name.
+
+        Raises NoForm.
+        """
+        s = self.syntax
+        x = _source(x)
+        if not isinstance(x, Node):
+            if x.ndim == 0:
+                return s.number(number(float(x), 12))
+            return s.name(self.named(x))
+        if x in self.symbols and not top:
+            return s.name(self.symbols[x])
+        if len(x.shape) > 2:
+            raise NoForm(f"{x.name} has {len(x.shape)} axes: index form only")
+        if x.primitive is None:
+            raise NoForm("a value without a name")
+        return self._matrix_gate(x)
+
+    def _matrix_gate(self, x: Node) -> Part:
+        name = x.name
+        if name in SUMS:
+            return self._sum([self.matrix(y) for y in x.inputs], SUMS[name])
+        if name in ("mul", "scale_gradient", "select_gradient"):
+            return self._product(x.inputs, [self.matrix(y) for y in x.inputs])
+        if name == "contract":
+            return self._contract(x)
+        if name == "cast":
+            return self.matrix(x.inputs[0])
+        if isinstance(x.primitive, LinearGate):
+            return self._linear(x)
+        if not isinstance(x.primitive, Elementwise):
+            raise NoForm(f"{name} has no matrix form")
+        parts = [self.matrix(y) for y in x.inputs]
+        return self._elementwise(name, parts) or self._call(x, parts)
+
+    def _call(self, x: Node, parts: list[Part]) -> Part:
+        self.functions[x.name] = x.primitive.forward  # type: ignore[union-attr]
+        return self.syntax.call(x.name, parts)
+
+    def _elementwise(self, name: str, parts: list[Part]) -> Part | None:
+        """What both forms write alike."""
+        s = self.syntax
+        if name == "div":
+            return s.divide(*parts)
+        if name == "neg":
+            return s.negate(parts[0])
+        if name == "pow":
+            return s.power(*parts)
+        if name in SIGNS:
+            return s.bracket(parts[0], SIGNS[name], parts[1])
+        return None
+
+    def _sum(self, parts: list[Part], sign: str) -> Part:
+        first, second = parts
+        if self.syntax.python:
+            sign = sign.replace("−", "-")
+        elif second[0].startswith("-") and second[1] <= UNARY:  # a + -b is a − b
+            second = (second[0][1:], PRODUCT)
+            sign = "−" if sign == "+" else "+"
+        return self.syntax.sum(first, sign, second)
+
+    def _product(self, inputs: Sequence[Any], parts: list[Part]) -> Part:
+        """A product entry by entry; numbers in front, squares as powers."""
+        s = self.syntax
+        pairs = [(_source(x), p) for x, p in zip(inputs, parts, strict=True)]
+        if parts[0] == parts[1]:
+            return s.power(parts[0], s.number("2"))
+        scalars = [p for x, p in pairs if not np.shape(_data(x))]
+        arrays = [p for x, p in pairs if np.shape(_data(x))]
+        constants = [p for x, p in pairs if not isinstance(x, Node) and not np.ndim(x)]
+        if constants and constants[0][0] in ("-1", "(-1)"):
+            rest = [p for p in parts if p is not constants[0]]
+            return s.negate(rest[0])
+        if not arrays:
+            ordered = constants + [p for p in scalars if p not in constants]
+            return s.product(ordered, s.juxtapose if constants else s.times, len(constants))
+        if scalars:
+            return s.product([*scalars, *arrays], s.juxtapose, len(constants))
+        return s.product(arrays, s.hadamard)
+
+    def _contract(self, x: Node) -> Part:
+        s = self.syntax
+        operands, out = x.params["spec"].split("->")  # type: ignore[index]
+        first, second = operands.split(",")
+        a, b = (self.matrix(y) for y in x.inputs)
+        if not first or not second:
+            return s.product([a, b] if not first else [b, a], s.juxtapose)
+        simple = all(len(set(t)) == len(t) <= 2 for t in (first, second, out))
+        summed = [c for c in first if c in second and c not in out]
+        lost = [c for c in first + second if c not in out and c not in summed]
+        kept = [c for c in out if c in first and c in second]
+        if not simple or len(summed) > 1 or lost or kept:
+            raise NoForm(f"the contraction {x.params['spec']} is no product of matrices")  # type: ignore[index]
+        free = [t.replace(summed[0], "") if summed else t for t in (first, second)]
+        if out and free[0] + free[1] != out:  # the other order
+            first, second, a, b, free = second, first, b, a, free[::-1]
+        if not summed:  # an outer product of vectors
+            return self._times(a, s.transpose(b))
+        k = summed[0]
+        left = a if len(first) == 2 and first[1] == k else s.transpose(a)
+        right = b if second[0] == k else s.transpose(b)
+        if not free[0] and free[1]:  # a row: written as a column
+            right = b if second[1:] == k else s.transpose(b)
+            return self._times(right, a)
+        return self._times(left, right)
+
+    def _times(self, a: Part, b: Part) -> Part:
+        """A product of matrices."""
+        return self.syntax.product([a, b], " @ " if self.syntax.python else self.syntax.juxtapose)
+
+    def _ones(self, n: int) -> Part:
+        return (f"ones({n})", ATOM) if self.syntax.python else self.syntax.number("1")
+
+    def _linear(self, x: Node) -> Part:
+        s, y = self.syntax, x.inputs[0]
+        inner, shape, out = self.matrix(y), np.shape(_data(y)), x.shape
+        if x.name == "permute":
+            return s.transpose(inner) if len(shape) == 2 else inner
+        if x.name == "broadcast" and len(shape) == 1 and len(out) == 2:
+            if x.params["map"].reads[0].terms == ((1, 1),):  # type: ignore[index]
+                return self._times(self._ones(out[0]), s.transpose(inner))
+            return self._times(inner, s.transpose(self._ones(out[1])))
+        if x.name == "broadcast" and not shape:
+            ones = self._ones(out[0]) if len(out) == 1 else None
+            if ones is not None:
+                return s.product([inner, ones], s.juxtapose)
+        if x.name == "sum" and not out:
+            return s.everything(inner)
+        if x.name == "sum" and len(shape) == 2 and len(out) == 1:
+            rows, columns = self._ones(shape[0]), self._ones(shape[1])
+            kept = x.params["map"].writes[0].terms[0][0]  # type: ignore[index]
+            along = [p.terms for p in x.params["map"].reads].index(((kept, 1),))  # type: ignore[index]
+            if along == 0:
+                return self._times(inner, columns)
+            return self._times(s.transpose(inner), rows)
+        column = {(shape[0], 1), (shape[0],)} if len(shape) in (1, 2) else set()
+        if x.name == "reshape" and tuple(out) in column and (
+            len(shape) == 1 or shape[1] == 1
+        ):  # fmt: skip
+            return inner
+        raise NoForm(f"{x.name} has no matrix form")
+
+    # -- index form ---------------------------------------------------------------------------
+
+    def index(self, x: Any, at: Sequence[str], top: bool = False) -> Part:
+        """The entry of an operand at these indices. Raises NoForm."""
+        s = self.syntax
+        x = _source(x)
+        if not isinstance(x, Node):
+            if x.ndim == 0:
+                return s.number(number(float(x), 12))
+            return s.name(self.named(x), at)
+        if x in self.symbols and not top:
+            return s.name(self.symbols[x], at if x.shape else ())
+        if x.primitive is None:
+            raise NoForm("a value without a name")
+        name = x.name
+        if name == "cast":
+            return self.index(x.inputs[0], at)
+        if name == "contract":
+            return self._index_contract(x, at)
+        if isinstance(x.primitive, LinearGate):
+            return self._index_linear(x, at)
+        if not isinstance(x.primitive, Elementwise):
+            raise NoForm(f"{name} has no index form")
+        parts = [self.index(y, at if np.shape(_data(y)) else ()) for y in x.inputs]
+        if name in SUMS:
+            return self._sum(parts, SUMS[name])
+        if name in ("mul", "scale_gradient", "select_gradient"):
+            if parts[0] == parts[1]:
+                return s.power(parts[0], s.number("2"))
+            constants = [
+                p for y, p in zip(x.inputs, parts, strict=True)
+                if not isinstance(_source(y), Node)
+            ]  # fmt: skip
+            if constants and constants[0][0] in ("-1", "(-1)"):
+                return s.negate(next(p for p in parts if p is not constants[0]))
+            first = constants[:1]
+            ordered = first + [p for p in parts if not any(p is c for c in first)]
+            return s.product(ordered, s.juxtapose, len(constants[:1]))
+        return self._elementwise(name, parts) or self._call(x, parts)
+
+    def fresh(self, taken: Sequence[str], count: int) -> list[str]:
+        """Letters for sums."""
+        used = "".join(taken)
+        free: Iterator[str] = (
+            c for c in (*LETTERS, *(f"i{k}" for k in range(99))) if c not in used
+        )
+        return [next(free) for _ in range(count)]
+
+    def _index_contract(self, x: Node, at: Sequence[str]) -> Part:
+        operands, out = x.params["spec"].split("->")  # type: ignore[index]
+        both = operands.split(",")
+        summed = list(dict.fromkeys(c for c in operands if c != "," and c not in out))
+        sizes: dict[str, int] = {}
+        for letters, y in zip(both, x.inputs, strict=True):
+            sizes.update(zip(letters, np.shape(_data(y)), strict=True))
+        names = dict(zip(out, at, strict=True))
+        names.update(zip(summed, self.fresh([*at, *self._letters], len(summed)), strict=True))
+        with_letters = [names[c] for c in summed]
+        outer, self._letters = self._letters, [*self._letters, *with_letters]
+        parts = [
+            self.index(y, [names[c] for c in letters])
+            for letters, y in zip(both, x.inputs, strict=True)
+        ]
+        self._letters = outer
+        result = self.syntax.product(parts, self.syntax.juxtapose)
+        if not summed:
+            return result
+        return self.syntax.total(with_letters, result, [sizes[c] for c in summed])
+
+    def _index_linear(self, x: Node, at: Sequence[str]) -> Part:
+        """Σ over the symbols that no index fixes, of the entry that the map reads."""
+        map = x.params["map"]  # type: ignore[index]
+        s, y = self.syntax, x.inputs[0]
+        if map.in_view != map.in_shape or map.out_view != map.out_shape:
+            return self._reshaped(x, at)
+        if any(p.table is not None for p in (*map.reads, *map.writes)):
+            raise NoForm(f"{x.name} reads through a table")
+        bound: dict[int, str] = {}
+        conditions: list[tuple[str, Position]] = []
+        for letter, p in zip(at, map.writes, strict=True):
+            if p.offset == 0 and len(p.terms) == 1 and p.terms[0][1] == 1:
+                symbol = p.terms[0][0]
+                if symbol not in bound:
+                    bound[symbol] = letter
+                    continue
+            conditions.append((letter, p))
+        needed = {t for p in (*map.reads, *(p for _, p in conditions)) for t, _ in p.terms}
+        free = [k for k in range(len(map.sizes)) if k not in bound and (
+            k in needed or map.sizes[k] != 1)]  # fmt: skip
+        letters = self.fresh([*at, *self._letters], len(free))
+        names = {**bound, **dict(zip(free, letters, strict=True))}
+        outer, self._letters = self._letters, [*self._letters, *letters]
+
+        def written(p: Position) -> str:
+            return s.index(p.offset, [(names[k], a) for k, a in p.terms])
+
+        inner = self.index(y, [written(p) for p in map.reads])
+        self._letters = outer
+        parts = [inner]
+        for p, n in zip(map.reads, map.in_view, strict=True):
+            low = p.offset + sum(min(a * (map.sizes[k] - 1), 0) for k, a in p.terms)
+            high = p.offset + sum(max(a * (map.sizes[k] - 1), 0) for k, a in p.terms)
+            if low < 0 or high >= n:
+                parts.append(s.inside(written(p), n))
+        for k, letter in bound.items():  # an index beyond what the map writes
+            n = x.shape[list(at).index(letter)]
+            if map.sizes[k] < n:
+                parts.append(s.inside(letter, map.sizes[k]))
+        parts += [s.bracket(s.letter(c), "=", s.letter(written(p))) for c, p in conditions]
+        if s.python and len(parts) > 1:
+            guard = " and ".join(p[0] for p in parts[1:])
+            result: Part = (f"(({inner[0]}) if {guard} else 0.0)", ATOM)
+        else:
+            result = s.product(parts, s.juxtapose) if len(parts) > 1 else inner
+        if not free:
+            return result
+        return s.total(letters, result, [map.sizes[k] for k in free])
+
+    def _reshaped(self, x: Node, at: Sequence[str]) -> Part:
+        """A reshape that only adds or drops axes of length 1."""
+        shape, out = np.shape(_data(x.inputs[0])), x.shape
+        if [n for n in shape if n != 1] != [n for n in out if n != 1]:
+            raise NoForm(f"{x.name} from {shape} to {out} renumbers entries")
+        left = iter(c for c, n in zip(at, out, strict=True) if n != 1)
+        return self.index(x.inputs[0], [next(left) if n != 1 else "0" for n in shape])
+
+
+def _source(x: Any) -> Any:
+    """What an operand is, behind copies of one number; a Python number as an array."""
+    while isinstance(x, Node) and x.name in ("broadcast", "cast"):
+        y = x.inputs[0]
+        if np.shape(_data(y)) and not (x.name == "cast" and not isinstance(y, Node)):
+            break
+        if x.name == "broadcast" and isinstance(y, Node):
+            break
+        x = y
+    if isinstance(x, Node):
+        return x
+    array = np.asarray(x)
+    if array.ndim and array.size and (array == array.reshape(-1)[0]).all():
+        return array.reshape(-1)[0].reshape(())
+    return array
+
+
+def _data(x: Any) -> Any:
+    """Something that has the shape of an operand."""
+    return np.broadcast_to(0, x.shape) if isinstance(x, Node) else np.asarray(x)
