@@ -134,7 +134,7 @@ class Derivation:
     __repr__ = __str__
 
 
-def derive(f: Callable[..., Any] | Tensor, wrt: Any = None, names: Names | None = None) -> Any:
+def derive(f: Any, wrt: Any = None, names: Names | None = None) -> Any:
     """The gradients of a result as formulas, in matrix form and in index form.
 
     Of a Tensor (or an Explanation): `derive(f)` by all its variables, or by those in `wrt`; names

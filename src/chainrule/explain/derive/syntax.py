@@ -84,7 +84,9 @@ class Text:
         text = ""
         for letter, stride in terms:
             sign = "-" if stride < 0 else "+" if text else ""
-            text += sign + ("" if abs(stride) == 1 else f"{abs(stride)}") + letter
+            whole = letter.isalnum() or (stride == 1 and letter[0] != "-")
+            text += sign + ("" if abs(stride) == 1 else f"{abs(stride)}")
+            text += letter if whole else f"({letter})"
         return text + (f"{offset:+d}" if offset and text else "" if text else str(offset))
 
     def derivative(self, of: str, by: Part) -> Part:
@@ -261,7 +263,7 @@ class Python(Text):
         return f"sum(({part[0]}) {loops})", ATOM
 
     def index(self, offset: int, terms: Sequence[tuple[str, int]]) -> str:
-        return " + ".join([*(f"{a} * {c}" for c, a in terms), str(offset)])
+        return " + ".join([*(f"{a} * ({c})" for c, a in terms), str(offset)])
 
     def everything(self, part: Part) -> Part:
         return f"F['sum']({part[0]})", ATOM
