@@ -130,6 +130,12 @@ def test_a_terminal_is_left_as_it_was() -> None:
     assert out.getvalue().rindex("\x1b[?1049l") > out.getvalue().rindex("\x1b[?1049h")
 
 
+def test_keys_that_come_at_once_are_told_apart() -> None:
+    assert terminal.KEY.findall("g12\r\x1b[F\x1bOCn\x1b[1~\x1bq") == [
+        "g", "1", "2", "\r", "\x1b[F", "\x1bOC", "n", "\x1b[1~", "\x1b", "q",
+    ]  # fmt: skip
+
+
 def test_plain_data() -> None:
     steps = walk(explain("x*x + y*x", x=-2, y=5))
     data = steps.json()

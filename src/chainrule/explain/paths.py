@@ -189,9 +189,9 @@ class Paths:
         }  # fmt: skip
         return found | ({"paths": [p.json() for p in self.paths]} if steps else {})
 
-    def text(self, digits: int = 4) -> str:
-        """The table of paths, then every path listed, gate by gate."""
-        return "\n\n".join([str(self), *(p.text(digits) for p in self.paths)])
+    def text(self, digits: int = 4, detailed: int = 3) -> str:
+        """The table of paths, then the largest of them gate by gate."""
+        return "\n\n".join([str(self), *(p.text(digits) for p in self.paths[:detailed])])
 
     def __str__(self) -> str:
         total = f"∂{self.result}/∂{self.entry} = {number(self.gradient)}"

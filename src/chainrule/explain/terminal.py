@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from rich.cells import cell_len
@@ -25,6 +29,8 @@ MOVES = {
     **dict.fromkeys(("q", "Q", "\x1b", "\x03", "\x04"), "leave"),
 }
 """What the keys do, by what terminals send for them."""
+KEY = re.compile(r"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Za-z]|.", re.DOTALL)
+"""What a terminal sends for one key."""
 
 
 def run(steps: Walk, console: Console | None = None, read: Callable[[], str] | None = None) -> None:
@@ -38,15 +44,41 @@ def run(steps: Walk, console: Console | None = None, read: Callable[[], str] | N
         for line in steps.lines():
             console.print(Text(line), soft_wrap=True)
         return
-    if read is None:
-        from typer import getchar as read
     screen = _Screen(steps)
-    with console.screen(hide_cursor=True):
-        while True:
+    with (
+        nullcontext(read) if read is not None else _keys() as key,
+        console.screen(hide_cursor=True),
+    ):
+        console.print(screen.shown(console), end="")
+        while screen.press(key()):
             console.clear()
-            console.print(screen.shown(console))
-            if not screen.press(read()):
-                return
+            console.print(screen.shown(console), end="")
+
+
+@contextmanager
+def _keys() -> Iterator[Callable[[], str]]:
+    """Keys as they are pressed; between two of them, none is lost or shown."""
+    try:
+        import termios
+        import tty
+    except ImportError:  # Windows
+        import typer
+
+        yield typer.getchar
+        return
+    file = sys.stdin.fileno()
+    before = termios.tcgetattr(file)
+    tty.setcbreak(file, termios.TCSADRAIN)
+    try:
+        yield partial(next, _split(file), "q")
+    finally:
+        termios.tcsetattr(file, termios.TCSADRAIN, before)
+
+
+def _split(file: int) -> Iterator[str]:
+    """The keys that a terminal sends; several may come at once, and none when it is gone."""
+    while text := os.read(file, 1024).decode(errors="replace"):
+        yield from KEY.findall(text)
 
 
 class _Screen:
