@@ -310,3 +310,9 @@ def test_the_rich_table_has_the_same_cells() -> None:
 def test_markup_in_names_is_only_text() -> None:
     x = cr.tensor(3.0)
     assert table(x * x, names={"[red]x": x}).row_count == 3
+
+
+def test_names_are_found_around_comprehensions() -> None:
+    weight = cr.tensor(2.0)
+    found = [examine(weight * k) for k in (2.0, 3.0)]
+    assert [e.variables[0].name for e in found] == ["weight", "weight"]

@@ -173,7 +173,8 @@ def _gate(
         "id": f"g{k}", "view": home[f"g{k}"], "name": gate.name, "expression": gate.expression,
         "value": array(gate.value), "gradient": array(gate.upstream), "word": gate.word,
         "says": WORDS[gate.word], "module": ".".join(gate.node.scope),
-        "line": place(gate.where), "source": source(gate.where),
+        "line": "" if explanation.expression else place(gate.where),
+        "source": "" if explanation.expression else source(gate.where),
         "kernel": (explanation.kernels or {}).get(gate.node, ""),
         "branches": _branches(gate.branches),
         "inputs": [

@@ -19,6 +19,8 @@ from ..ops.tensor import Tensor
 from .numbers import FEW, array
 
 Names = Mapping[str, Any]
+NESTED = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>")
+"""Functions without a name: the one around them has the names."""
 
 
 class Naming:
@@ -91,13 +93,13 @@ def _checked(names: Names) -> Names:
 
 def from_caller() -> Names:
     """The variables of the first function outside chainrule, without those that begin with _."""
-    frame = sys._getframe(1)
-    while frame.f_code.co_filename[:INSIDE] == PACKAGE:
-        if frame.f_back is None:
-            return {}
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename[:INSIDE] == PACKAGE:
         frame = frame.f_back
-    return {
-        name: value
-        for name, value in frame.f_locals.items()
-        if name.isidentifier() and not name.startswith("_")
-    }
+    found: dict[str, Any] = {}
+    while frame is not None:
+        found = {**frame.f_locals, **found}
+        if frame.f_code.co_name not in NESTED:
+            break
+        frame = frame.f_back  # a comprehension has a frame of its own, and few names
+    return {k: v for k, v in found.items() if k.isidentifier() and not k.startswith("_")}
