@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 import chainrule as cr
 from chainrule import nn
 from chainrule.explain import paths
-from chainrule.explain.paths import ALL, _many
+from chainrule.explain.paths import _many, between
+from chainrule.explain.routes import ALL
+from chainrule.explain.why import reason
 
 
 def total(found: Any) -> float:
@@ -106,6 +108,27 @@ def test_gates_with_several_outputs_and_users_gates() -> None:
     for k in range(6):
         found = f.paths(x, k)
         assert total(found) == pytest.approx(float(x.grad.numpy()[k]))
+
+
+def test_loops_of_compiled_functions() -> None:
+    w = cr.tensor(np.array([0.5, 0.0]))
+
+    @cr.compile
+    def f(x: Any) -> Any:
+        def step(c: Any, s: Any) -> Any:
+            c = cr.tanh(c * w + s)
+            return c, c
+
+        return (cr.scan(step, cr.zeros(2, dtype=cr.float64), x)[1][1:, :1]).sum()
+
+    found = f.explain(cr.asarray(np.ones((3, 2))))
+    order = [*(v.node for v in found.variables), *(g.node for g in found.gates)]
+    v = next(v for v in found.variables if v.value.shape == (2,))
+    listed = between(order, found.naming, v.node, v.gradient, (0,))
+    assert total(listed) == pytest.approx(v.gradient[0]) and v.gradient[0]
+    assert "scan" in listed.paths[0].text() and "output 1: [[0, 0], [1, 0]" in listed.text()
+    answer = reason(order, found.naming, v.node, v.gradient, (1,))
+    assert [e.cause for e in answer.ends] == ["not read"]
 
 
 def test_bad_input() -> None:

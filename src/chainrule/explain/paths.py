@@ -56,7 +56,7 @@ class PathStep:
         """Its row under `HEADER`."""
         local = self.local if isinstance(self.local, str) else number(self.local, digits)
         through = ", ".join(f"{name} ({number(100 * s, 3)} %)" for name, s in self.through)
-        ways = (array(self.upstream), local, array(self.downstream))
+        ways = (_written(self.upstream), local, _written(self.downstream))
         return (self.gate, self.to, *ways, through, place(self.line))
 
 
@@ -102,7 +102,8 @@ class Path:
                 down = pulled(node, i, upstream)
                 does = word(node)
                 local: float | str = does
-                if not isinstance(node.data, tuple) and np.size(x.data) == np.size(node.data) == 1:
+                parts = any(isinstance(y.data, tuple) for y in (x, node))
+                if not parts and np.size(x.data) == np.size(node.data) == 1:
                     local = float(np.reshape(pulled(node, i, np.ones_like(upstream)), ()))
                 names = [naming[y] for y in node.inputs]
                 found.append(
@@ -324,6 +325,13 @@ def _through(name: str, upstream: Any, change: Any) -> tuple[tuple[str, float], 
         if abs(shares[at]) >= 0.1:
             found.append((f"{name}[{', '.join(str(int(i)) for i in at)}]", float(shares[at])))
     return tuple(found)
+
+
+def _written(g: Any) -> str:
+    """A gradient; of a gate with several outputs only those parts that are not 0."""
+    if not isinstance(g, tuple):
+        return array(g)
+    return "; ".join(f"output {k}: {array(p)}" for k, p in enumerate(g) if np.any(p)) or "0"
 
 
 def _numbered(node: Node, i: int, names: Sequence[str]) -> str:
