@@ -7,6 +7,7 @@ the arguments given: nothing outside changes. So all that explains an eager grap
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 from weakref import ref
@@ -21,31 +22,28 @@ from ..core.node import Node, topological
 from ..core.primitive import Primitive
 from ..core.types import FLOATS, TupleType
 from ..errors import GradientError
-from ..ops.control import COND, Cond
-from ..ops.loop import SCAN, Scan
+from ..ops.control import COND
+from ..ops.loop import SCAN
 from ..ops.tensor import Array, Tensor, constant
 from .gates import Explanation, examine
 
 
-class _OnTensors(Primitive):
+def _on_tensors(primitive: Primitive) -> Primitive:
     """A loop or a branch as one gate, as traces have it: its rules run operations, not NumPy."""
+    made = copy(primitive)
+    rule = primitive.pull_all
 
-    def pull_all(self, xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Any,
+    def pull_all(xp: Any, upstream: Any, out: Any, inputs: Sequence[Any], params: Any,
                  wanted: Sequence[bool]) -> Sequence[Any]:  # fmt: skip
         with context(recording=False):
-            found = super().pull_all(ops, upstream, out, inputs, params, wanted)
+            found = rule(ops, upstream, out, inputs, params, wanted)
         return [None if g is None else np.asarray(g) for g in found]
 
-
-class _Scan(_OnTensors, Scan):
-    pass
-
-
-class _Cond(_OnTensors, Cond):
-    pass
+    made.pull_all = pull_all  # type: ignore[method-assign]
+    return made
 
 
-WHOLE: dict[Primitive, Primitive] = {SCAN: _Scan(), COND: _Cond()}
+WHOLE: dict[Primitive, Primitive] = {p: _on_tensors(p) for p in (SCAN, COND)}
 
 
 def explain(special: Any, arrays: Sequence[Array], result: int = 0) -> Explanation:
