@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import chainrule as cr
 from chainrule import nn
 from chainrule.explain import why
+from chainrule.explain.flow import MOST
 
 x = cr.tensor([1.0, -2.0, 3.0])
 w = cr.tensor([0.0, 2.0, 0.0])
@@ -232,8 +233,27 @@ def test_lines_that_name_the_variable_are_pointed_at() -> None:
     a, v = cr.tensor(np.array([1.0, -2.0, 3.0])), cr.tensor(np.array([3.0, 4.0, 5.0]))
     f = cr.where(a > 0, v, -v).sum()
     answer = f.why(a)
-    assert answer.cause == "no path" and "which names a" in answer.ends[0].text
+    assert answer.cause == "no path" and "this line names a, which may" in answer.ends[0].text
     assert answer.ends[0].code == "f = cr.where(a > 0, v, -v).sum()"
+    assert "where" in answer.ends[0].gate  # the gate of that line with a constant
+
+
+def test_names_are_followed_back_to_the_variable() -> None:
+    a, v = cr.tensor(np.array([1.0, -2.0])), cr.tensor(np.array([3.0, 4.0]))
+    values = a.numpy()
+    first = np.tanh(values)  # a and v in a comment
+    second = first[::-1] * 2
+    other = v * 2.0
+    f = (other * second).sum()
+    answer = f.why(a)
+    assert len(answer.ends) == 1 and answer.ends[0].gate == "q = other * second"
+    assert answer.ends[0].text.startswith("this line names second, made from a (test_why.py:")
+    assert answer.ends[0].text.endswith(": values = a.numpy())")
+    largest = int(cr.argmax(a))
+    picked = v[largest] * 2.0
+    assert [e.code for e in picked.why(a).ends] == ["picked = v[largest] * 2.0"]
+    unused = (v * 3.0).sum()
+    assert unused.why(a).ends == ()
 
 
 def test_a_variable_that_was_assigned_since() -> None:
@@ -306,3 +326,20 @@ def test_a_gradient_is_zero_exactly_if_all_ways_end(steps: Any, i: int, j: int) 
     if answer.gradient is not None:
         assert (answer.cause in ("zero", "cancels")) == (gradient == 0)
         assert bool(answer.ends) == (gradient == 0)
+
+
+def test_gates_too_large_to_follow_forward_are_followed_back() -> None:
+    class Half(cr.Gate):
+        def __init__(self, factor: float) -> None:
+            self.factor = factor
+
+        def forward(self, x: Any) -> Any:
+            return x * 0.5
+
+        def backward(self, upstream: Any) -> Any:
+            return upstream * self.factor
+
+    a = cr.tensor(-np.ones(MOST + 1))
+    closed = cr.relu(Half(0.5)(a)).sum().why(a, 3)
+    assert [(e.cause, e.gate.startswith("q2 = relu")) for e in closed.ends] == [("closed", True)]
+    assert [e.cause for e in Half(0.0)(a).sum().why(a, 3).ends] == ["custom"]

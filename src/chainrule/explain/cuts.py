@@ -9,7 +9,6 @@ its value and by the lines of the program.
 from __future__ import annotations
 
 import gc
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,8 +17,9 @@ import numpy as np
 from ..core.node import Node, topological
 from ..ops.tensor import Tensor
 from .ends import End, end
+from .lines import Program
 from .names import Names, Naming
-from .numbers import array, place, source
+from .numbers import place, source
 
 COMMON = (0.0, 1.0, -1.0, 2.0, 0.5)
 """Numbers that say nothing about where they came from."""
@@ -47,7 +47,7 @@ def cuts(
         for node, x in given
         if (text := sources.alike(x, name))
     ]  # fmt: skip
-    return tuple(alike or _by_line(given, naming, sources.words(name)))
+    return tuple(alike or _by_line(order, naming, sources.words(name)))
 
 
 def origin(variable: Tensor, names: Names) -> str:
@@ -85,7 +85,7 @@ class _Sources:
 
     def alike(self, x: Any, name: str) -> str:
         """The name of a Tensor computed from the variable that has this very value."""
-        if x.size != 1 or float(x.reshape(())) in COMMON or self.leaf is None:
+        if x.size != 1 or float(x.flat[0]) in COMMON or self.leaf is None:
             return ""
         for held, tensor in {name: self.variable, **self.names}.items():
             if isinstance(tensor, Tensor) and tensor.size == 1 and tensor.node is not None:
@@ -123,18 +123,29 @@ def _owners(x: Any) -> Iterable[Any]:
         x = x.base
 
 
-def _by_line(given: Sequence[tuple[Node, Any]], naming: Naming, words: Sequence[str]) -> list[End]:
-    """Gates with a constant on a line of the program that names the variable."""
-    found: dict[int, End] = {}
-    pattern = re.compile(rf"(?<![\w.])({'|'.join(map(re.escape, words))})\b")
-    for node, x in given:
-        match = pattern.search(source(node.line).partition("#")[0])
-        if match and node.serial not in found and np.size(x) and not _plain(x):
-            text = f"a constant, {array(x)}, comes in on this line, which names {match[1]}"
-            found[node.serial] = end(node, "stopped", text, naming)
-    return list(found.values())[:5]
+def _by_line(order: Sequence[Node], naming: Naming, words: Sequence[str]) -> list[End]:
+    """Gates on lines of the program into which the variable goes, by the names there."""
+    programs: dict[str, Program] = {}
+    found: dict[str, tuple[bool, End]] = {}
+    for node in order:
+        file, _, line = node.line.rpartition(":")
+        if node.primitive is None or not file:
+            continue
+        program = programs.setdefault(file, Program(file))
+        came = program.came(int(line), words)
+        if came is None:
+            continue
+        word, name, at = came
+        text = f"this line names {word}, which may go in here as a constant"
+        if name:
+            made = f"{file}:{at}"
+            text = f"this line names {name}, made from {word} ({place(made)}: {source(made)})"
+        constant = any(isinstance(x, np.ndarray) and not _plain(x) for x in node.inputs)
+        if text not in found or (constant and not found[text][0]):
+            found[text] = constant, end(node, "stopped", text, naming)
+    return [e for _, e in found.values()][:5]
 
 
 def _plain(x: Any) -> bool:
     """Whether a constant is likely a number that stands in the program."""
-    return np.ndim(x) == 0 and float(x) in COMMON
+    return x.size == 0 or (x.ndim == 0 and float(x) in COMMON)

@@ -17,7 +17,7 @@ from ..core import bare
 from ..core.local import Contraction, Diagonal, Linear, Mask, Zero
 from ..core.node import Node
 from ..ops.custom import Custom
-from .flow import UNKNOWN, flows, moves, one_entry, plus, pulled, pushed, size
+from .flow import UNKNOWN, flows, guessed, moves, one_entry, plus, pulled, pushed, size
 from .forms import is_float, local_of, operands_of, selects
 from .gates import expression_of
 from .names import Naming
@@ -103,7 +103,7 @@ def follow(
             arriving = [i for i, x in enumerate(node.inputs) if x.__class__ is Node and x in moving]
             if node.primitive is None or not arriving:
                 continue
-            found = [(i, pushed(node, i, moving[node.inputs[i]])) for i in arriving]
+            found = [(i, _moved(node, i, moving[node.inputs[i]])) for i in arriving]
             dead = {node.inputs[i]: i for i, p in found[::-1] if not moves(p)}
             ends += [died(node, i, moving[x], naming) for x, i in list(dead.items())[::-1]]
             alive = [(i, p) for i, p in found if moves(p)]
@@ -127,9 +127,15 @@ def follow(
     return tuple(ends)
 
 
+def _moved(node: Node, i: int, change: Any) -> Any:
+    """local × change; of gates that cannot be followed forward, some change if there is any."""
+    moved = pushed(node, i, change)
+    return guessed(node, i, change) if moved is UNKNOWN else moved
+
+
 def _lost(node: Node, i: int, change: Any, moved: Any) -> Any:
     """The part of a change that an elementwise gate stops while another part goes on."""
-    if any(x is UNKNOWN or isinstance(x, tuple) for x in (change, moved)):
+    if isinstance(change, tuple) or isinstance(moved, tuple):
         return None
     assert node.primitive is not None
     form = None if node.primitive.joint else local_of(node, i, operands_of(node))
