@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import chainrule as cr
 from chainrule import nn
-from chainrule.explain import paths
+from chainrule.explain import paths, routes
 from chainrule.explain.paths import _many, between
 from chainrule.explain.routes import ALL
 from chainrule.explain.why import reason
@@ -227,6 +227,24 @@ def test_the_search_keeps_what_matters_to_the_entry() -> None:
     found = y.sum().paths(x, 0, limit=2)
     assert found.count > ALL
     assert [p.contribution for p in found.paths] == pytest.approx([1, 1e-3])
+
+
+def test_little_memory_keeps_fewer_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = cr.tensor(np.ones(10))
+    y = x
+    for k in range(6):
+        y = y + y * float(10 + k)
+    assert len(y.sum().paths(x, 0, limit=64).paths) == 64
+    searched = []
+    pull = routes.pulled
+    monkeypatch.setattr(routes, "pulled", lambda *a: searched.append(1) or pull(*a))
+    for room, most in ((2**28, 200), (1, 40)):
+        monkeypatch.setattr(routes, "ROOM", room)
+        searched.clear()
+        found = y.sum().paths(x, 0, limit=2)
+        assert [p.contribution for p in found.paths] == pytest.approx([3603600, 360360])
+        assert found.rest == pytest.approx(found.gradient - 3963960)
+        assert most / 2 < len(searched) <= most
 
 
 def test_a_variable_that_was_assigned_since() -> None:

@@ -90,6 +90,7 @@ def test_a_value_that_enters_as_a_constant_is_found() -> None:
     assert answer.cause == "no path"
     assert [e.cause for e in answer.ends] == ["stopped"]
     assert answer.ends[0].gate.startswith("q = [1, -2, 3] * ")
+    assert answer.ends[0].text.endswith("is the value of x, read as a constant")
     raw = (cr.asarray(x.numpy(), copy=False) * w).sum().why(x)
     assert raw.ends
 

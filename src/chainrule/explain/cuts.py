@@ -64,8 +64,8 @@ class _Sources:
         self.leaf = variable.node if isinstance(variable, Tensor) else None
         self.names = names
         self._from: dict[Node, bool] = {}
-        owners = {id(o): o for x in arrays for o in _owners(x)}
-        nodes = [r for r in gc.get_referrers(*owners.values()) if isinstance(r, Node)]
+        owners = {id(o) for x in arrays for o in _owners(x)}
+        nodes = (r for r in gc.get_objects() if r.__class__ is Node and id(r.data) in owners)
         self.recorded: dict[int, list[Node]] = {}
         for node in sorted(nodes, key=lambda n: n.serial):
             self.recorded.setdefault(id(node.data), []).append(node)
@@ -126,13 +126,16 @@ def _owners(x: Any) -> Iterable[Any]:
 def _by_line(order: Sequence[Node], naming: Naming, words: Sequence[str]) -> list[End]:
     """Gates on lines of the program into which the variable goes, by the names there."""
     programs: dict[str, Program] = {}
+    ways: dict[str, tuple[str, str, int] | None] = {}
     found: dict[str, tuple[bool, End]] = {}
     for node in order:
-        file, _, line = node.line.rpartition(":")
+        at_line = node.line
+        file, _, line = at_line.rpartition(":")
         if node.primitive is None or not file:
             continue
-        program = programs.setdefault(file, Program(file))
-        came = program.came(int(line), words)
+        if at_line not in ways:
+            ways[at_line] = programs.setdefault(file, Program(file)).came(int(line), words)
+        came = ways[at_line]
         if came is None:
             continue
         word, name, at = came

@@ -48,18 +48,22 @@ class Program:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
 
+    @cached_property
+    def _places(self) -> dict[int, tuple[ast.AST, ast.AST]]:
+        return {} if self.tree is None else _statements(self.tree)
+
     def came(self, line: int, words: Collection[str]) -> tuple[str, str, int] | None:
         """How one of the words gets into a line: the word, the name made from it, where.
 
         The name is "" where the line itself uses the word. None if no assignment in the same
         function leads to one.
         """
-        if self.tree is None:
+        if line not in self._places:
             return None
-        scope, statement = _around(self.tree, line)
-        if statement is None:
-            return None
-        made = self._scopes.setdefault(scope, [*_assignments(scope)])
+        scope, statement = self._places[line]
+        if scope not in self._scopes:
+            self._scopes[scope] = [*_assignments(scope)]
+        made = self._scopes[scope]
         start = statement.lineno  # type: ignore[attr-defined]
         waiting: list[tuple[str, int, frozenset[str]]] = [("", start, _uses(statement))]
         seen: set[int] = set()
@@ -77,21 +81,22 @@ class Program:
         return None
 
 
-def _around(tree: ast.Module, line: int) -> tuple[ast.AST, ast.AST | None]:
-    """The innermost function around a line (or the whole), and the simple statement there."""
-    scope: ast.AST = tree
-    found: ast.AST | None = None
+def _statements(tree: ast.Module) -> dict[int, tuple[ast.AST, ast.AST]]:
+    """For each line the innermost function around it (or the whole), and the statement there."""
+    scopes: dict[int, ast.AST] = {}
+    found: dict[int, tuple[ast.AST, ast.AST]] = {}
     for node in ast.walk(tree):  # outer ones first
-        if isinstance(node, (ast.stmt, ast.Lambda)) and node.lineno <= line <= (
-            node.end_lineno or node.lineno
-        ):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                scope = node
-            elif isinstance(node, ast.stmt):
-                found = node
-    if found is not None and hasattr(found, "body"):  # the head of a loop, a with, an if
-        found = next((x for x in (getattr(found, k, None) for k in ("iter", "test")) if x), None)
-    return scope, found
+        if not isinstance(node, ast.stmt):
+            continue
+        lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            scopes.update(dict.fromkeys(lines, node))
+        # of a loop, an if, a with: its head
+        parts = (getattr(node, k, None) for k in ("iter", "test"))
+        seen = next((x for x in parts if x), None) if hasattr(node, "body") else node
+        if seen is not None:
+            found.update((k, (scopes.get(k, tree), seen)) for k in lines)
+    return found
 
 
 def _assignments(scope: ast.AST) -> Iterator[Made]:
