@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from ..errors import ChainruleError
-from . import cache, evaluate, explain, predict, report, runs, sample, train
+from . import cache, evaluate, explain, play, predict, report, runs, sample, train, watch
 
 STOPPED, READER_GONE = 130, 141
 
@@ -21,6 +21,8 @@ app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sample")(sample.sample)
 app.command("report")(report.report)
+app.command("watch")(watch.watch)
+app.command("play")(play.play)
 app.command("runs")(runs.runs)
 app.command("cache")(cache.cache)
 app.command("explain", context_settings={"ignore_unknown_options": True})(explain.explain)

@@ -300,6 +300,9 @@ async function start(root) {
     new Explorer(el, await unpack(el.querySelector(".cr-data")));
 }
 
+// An explorer in an element, for pages that get their data later; `remove()` ends it.
+const open = (el, data) => new Explorer(el, data);
+
 // The interface of anywidget.
 function render({ model, el }) {
   const host = document.createElement("div");
@@ -313,4 +316,4 @@ function render({ model, el }) {
   return () => shown.remove();
 }
 
-export default { render, start };
+export default { render, start, open };

@@ -28,25 +28,26 @@ class Section:
 
 
 def page(title: str, subtitle: str, sections: Sequence[Section], extra: str = "") -> str:
-    """A whole page. `extra` is a script of the page's own (a live page's)."""
+    """A whole page. `extra` is the script of a live page, which may talk to where it came from."""
+    policy = POLICY + ("; connect-src 'self'" if extra else "")
     links = "".join(f'<a href="#{escape(s.id)}">{escape(s.title)}</a>' for s in sections)
     body = "".join(s.element() for s in sections)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f"<title>{escape(title)}</title><style>{_read('page.css')}{style()}</style></head><body>"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<title>{escape(title)}</title><style>{read('page.css')}{style()}</style></head><body>"
         '<a class="skip" href="#content">Skip to the content</a>'
         f'<header><div><h1>{escape(title)}</h1><p class="lead">{escape(subtitle)}</p></div>'
         f'<nav aria-label="Sections">{links}</nav></header>'
         f'<main id="content">{body}</main>'
         "<footer>Made by chainrule. Everything on this page is in this one file.</footer>"
-        f'<script type="module">{script()}{_read("page.js")}{extra}</script></body></html>\n'
+        f'<script type="module">{script()}{read("page.js")}{extra}</script></body></html>\n'
     )
 
 
 @cache
-def _read(name: str) -> str:
+def read(name: str) -> str:
     return files(__package__).joinpath(name).read_text("utf-8")
 
 

@@ -1,0 +1,133 @@
+"""The playground and reports in a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chainrule.pages import report
+from chainrule.train import Options, train_digits
+
+pytest.importorskip("starlette", reason="no starlette: nothing is served")
+pytest.importorskip("uvicorn", reason="no uvicorn: nothing is served")
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Where `chainrule play` answers, in a process of its own."""
+    code = "from chainrule.cli import main; import sys; sys.argv = ['chainrule', 'play']; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    assert process.stdout is not None
+    found = None
+    for line in process.stdout:
+        found = re.search(r"http://\S+", line)
+        if found:
+            break
+    assert found is not None
+    yield found.group(0)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) in (0, 130)
+    process.stdout.close()
+
+
+def right(page: Any) -> float:
+    return float(re.findall(r"right ([\d.]+) %", page.inner_text("#status"))[0])
+
+
+def opened_play(opened: Any, address: str) -> Any:
+    page = opened.page
+    for _ in range(50):  # until the server listens
+        try:
+            page.goto(address)
+            break
+        except Exception:
+            page.wait_for_timeout(100)
+    page.wait_for_selector("#net svg")
+    opened.errors.clear()
+    return page
+
+
+def test_training_separates_the_ring(opened: Any, address: str) -> None:
+    page = opened_play(opened, address)
+    page.click("#fewer")  # no hidden layer: a line
+    page.locator("#hint", has_text="boundary is a line").wait_for()
+    page.click("#run")
+    page.locator("#status", has_text=re.compile(r"step [1-9]\d{2}")).wait_for()
+    assert right(page) < 75
+    page.click("#run")
+    page.click("#more")
+    page.locator("#net .plus").first.wait_for()
+    for _ in range(2):
+        page.locator("#net .plus[data-step='1']").first.click()
+    page.locator("#net text", has_text="6 units").wait_for()
+    page.click("#run")
+    page.locator("#status", has_text=re.compile(r"right (9[5-9]|100)")).wait_for(timeout=60_000)
+    page.click("#run")
+    assert right(page) > 95
+    assert page.locator("#net image").count() == 6
+    page.click("#walk")
+    page.wait_for_selector("#walking .cr-bar")
+    page.focus("#walking .cr-frame")
+    page.keyboard.press("ArrowLeft")
+    assert "gate 2 of" in page.inner_text("#walking .cr-where")
+
+
+def test_drawing_points_and_bad_files(opened: Any, address: str, tmp_path: Path) -> None:
+    page = opened_play(opened, address)
+    page.click("#clear")
+    box = page.locator("#plane").bounding_box()
+    page.mouse.click(box["x"] + 50, box["y"] + 50)
+    page.locator("input[name=class]").nth(1).check()
+    page.mouse.click(box["x"] + 200, box["y"] + 200)
+    page.locator("#status", has_text="step 0").wait_for()
+    page.wait_for_timeout(300)
+    page.click("#walk")
+    page.wait_for_selector("#walking .cr-bar")
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b\n1,2\n")
+    page.set_input_files("#file", bad)
+    page.locator(".problem", has_text="three columns").wait_for()
+    good = tmp_path / "good.csv"
+    good.write_text("w,h,k\n" + "".join(f"{i},{i * i},{'ab'[i % 2]}\n" for i in range(20)))
+    page.set_input_files("#file", good)
+    page.locator("#net text", has_text="w").first.wait_for()
+    assert page.locator(".problem").is_hidden()
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train_digits(Options(hidden=(8,), epochs=2), out=folder, progress=False)
+    return report(folder)
+
+
+def test_a_report_opens_walks_and_prints(opened: Any, digits: Path) -> None:
+    page = opened.page
+    page.goto(digits.as_uri())
+    page.wait_for_selector("#walk .cr-bar")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.click("nav a >> text=The graph")
+    page.focus("#walk .cr-frame")
+    page.keyboard.press("ArrowLeft")
+    assert "backward, gate 2 of" in page.inner_text("#walk .cr-where")
+    page.keyboard.press("End")
+    page.click('#walk g[data-node="v0"] text.cr-grad')
+    assert "Why: the paths of 0.weight" in page.inner_text("#walk .cr-panel")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    assert len(page.pdf()) > 20_000
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details[open]").count() == 0
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
