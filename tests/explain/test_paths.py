@@ -263,3 +263,10 @@ def test_the_result_itself_and_nan() -> None:
     zero = cr.tensor(np.zeros(2))
     bad = ((cr.sqrt(zero) * cr.asarray([1.0, 0.0])) @ cr.asarray([1.0, 1.0])).paths(zero)
     assert bad.gradient == np.inf and bad.paths[0].contribution == np.inf
+
+
+def test_a_number_that_is_broadcast_has_no_number_for_its_local() -> None:
+    x, v = cr.tensor(np.array(2.0)), cr.tensor(np.array([1.0, 2.0, 3.0]))
+    steps = (x * v).sum().paths(x).paths[0].steps
+    assert [s.local for s in steps] == ["copies", "switches", "adds"]
+    assert steps[-1].downstream == 6

@@ -344,3 +344,12 @@ def test_gates_too_large_to_follow_forward_are_followed_back() -> None:
     closed = cr.relu(Half(0.5)(a)).sum().why(a, 3)
     assert [(e.cause, e.gate.startswith("q2 = relu")) for e in closed.ends] == [("closed", True)]
     assert [e.cause for e in Half(0.0)(a).sum().why(a, 3).ends] == ["custom"]
+
+
+@pytest.mark.parametrize("shapes", [((), (3,)), ((2, 1), (1, 3)), ((1,), (2, 1, 2))])
+def test_values_that_were_broadcast(shapes: Any) -> None:
+    a, b = (cr.tensor(np.full(s, v)) for s, v in zip(shapes, (-1.0, 2.0), strict=True))
+    for f in (cr.maximum(a, b).sum(), cr.where(cr.asarray(False), a, b).sum()):
+        answer = f.why(a)
+        assert [e.cause for e in answer.ends] == ["routed elsewhere"]
+        assert "-1" in answer.ends[0].text

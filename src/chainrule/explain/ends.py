@@ -174,8 +174,9 @@ def died(node: Node, i: int, change: Any, naming: Naming) -> End:
     ):
         text = f"{name} is multiplied by {naming[node.inputs[others[0]]]}, which is 0 there"
         return end(node, "times zero", text, naming)
-    reached = np.broadcast_to(np.asarray(change) != 0, np.shape(operands[i]))
-    shown = _values(name, np.asarray(operands[i]), reached)
+    # the value of a broadcast is kept in its shape before
+    values = np.broadcast_to(operands[i], np.shape(change))
+    shown = _values(name, values, np.asarray(change) != 0)
     forms = [local_of(node, k, operands) for k in [i, *others]]
     chosen = isinstance(form, Mask) or selects(node, forms, operands)
     if isinstance(form, Mask) and not others:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -287,7 +288,7 @@ def _inputs(node: Node, upstream: Any, naming: Naming) -> tuple[InputRecord, ...
 
 def _local(node: Node, i: int, form: Any, operands: Sequence[Any], other: str) -> Any:
     """The local partial: a number if one entry goes in and one comes out, else the form's own."""
-    if not isinstance(node.data, tuple) and node.data.size == 1 == np.size(operands[i]):
+    if not isinstance(node.data, tuple) and prod(node.shape) == 1 == np.size(operands[i]):
         one = np.ones(node.shape, node.type.dtype)
         pulled = _pull(node, operands, one)[i] if form is None else form.pull(bare.xp, one)
         return 0.0 if pulled is None else float(np.reshape(pulled, ()))

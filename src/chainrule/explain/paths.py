@@ -103,7 +103,7 @@ class Path:
                 does = word(node)
                 local: float | str = does
                 parts = any(isinstance(y.data, tuple) for y in (x, node))
-                if not parts and np.size(x.data) == np.size(node.data) == 1:
+                if not parts and math.prod(x.shape) == math.prod(node.shape) == 1:
                     local = float(np.reshape(pulled(node, i, np.ones_like(upstream)), ()))
                 names = [naming[y] for y in node.inputs]
                 found.append(

@@ -1,0 +1,56 @@
+"""Every gate is walked, has its paths added up and its gradients explained."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.explain import examine, paths, walk, why
+from tests.ops.cases import CASES
+
+
+def result(outputs: Any) -> Any:
+    """One number of whatever an operation gives; None if it has no gradient."""
+    parts = outputs if isinstance(outputs, (tuple, list)) else [outputs]
+    found = [(p * 1.7).sum() for p in parts if isinstance(p, cr.Tensor) and p.node is not None]
+    return sum(found[1:], start=found[0]) if found else None
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_every_gate(case: Any, dtype: Any) -> None:
+    for shapes in case.shapes:
+        given = [
+            cr.tensor(a) if np.asarray(a).dtype.kind == "f" else a for a in case.draw(shapes, dtype)
+        ]
+        f = result(case.function(*given))
+        if f is None or f.node is None:
+            continue
+        steps = walk(f, {})
+        assert json.dumps(steps.json()) and str(steps).count("backward: ") == len(steps) // 2
+        for x in given:
+            if not isinstance(x, cr.Tensor) or not x.size:
+                continue
+            for index in (None, (0,) * x.ndim):
+                found = paths(f, x, index, names={"x": x})
+                total = sum(p.contribution for p in found.paths) + found.rest
+                size = sum(abs(p.contribution) for p in found.paths) + abs(found.gradient)
+                assert abs(total - found.gradient) <= 20 * np.finfo(dtype).eps * size
+                assert json.dumps(found.json(steps=True)) and found.text()
+                answer = why(f, x, index, names={"x": x})
+                if answer.gradient is not None:
+                    assert answer.gradient == found.gradient
+                    assert (answer.gradient == 0) <= bool(answer.ends)
+                assert json.dumps(answer.json()) and str(answer)
+
+
+def test_the_local_of_a_broadcast_is_no_number() -> None:
+    x, v = cr.tensor(np.array(2.0)), cr.tensor(np.array([1.0, 2.0, 3.0]))
+    gate = examine((x * v).sum(), {"x": x, "v": v}).gates[0]
+    assert gate.expression == "broadcast(x)" and gate.inputs[0].downstream == 6
+    assert gate.inputs[0].local == "y[i] = x[]"  # a column of ones, not their sum
