@@ -104,13 +104,14 @@ def test_a_walk_is_printed_where_there_is_no_terminal(capsys):
 def test_the_course_neuron_by_its_paths(capsys):
     out = ok(capsys, *NEURON, "--paths", "w0")
     assert "∂f/∂w0 = -0.1966, from 1 path:" in out and "q = w0 * x0" in out.replace("q1", "q")
+    assert ".py" not in out  # no lines of this command itself
     assert "x0=-1" not in out and re.search(r"upstream +local +downstream", out)
 
 
 def test_why(capsys):
     out = ok(capsys, "relu(x * w) + w", "x=2", "w=-1", "--why", "x")
     assert "∂f/∂x = 0" in out and "it lets no gradient through where q1 is -2" in out
-    assert "try: " in out
+    assert "try: " in out and ".py" not in out
 
 
 def test_formulas(capsys):

@@ -44,8 +44,9 @@ def explain(
 ) -> None:
     """Print each gate of an expression: value, upstream, local and downstream gradients.
 
-    A function is one of your own scripts, which is run; it returns the Tensor to explain. Values
-    become its variables (a list is an array: x=[1,2]), and so do its default numbers.
+    A function in a script of yours returns the Tensor to explain; the script is run.
+
+    Values become its variables (a list is an array: x=[1,2]), and so do its default numbers.
 
     Examples:
 

@@ -78,11 +78,17 @@ def _nested(values: np.ndarray[Any, Any], write: Callable[[float], str]) -> str:
 
 
 def place(where: str) -> str:
-    """A place in a program without the folders: `train.py:12`."""
-    return os.path.basename(where)
+    """A place in a program without the folders: `train.py:12`; "" in an installed package."""
+    return "" if _installed(where) else os.path.basename(where)
 
 
 def source(where: str) -> str:
     """The line of the program there, "" where it cannot be read."""
     name, _, line = where.rpartition(":")
-    return linecache.getline(name, int(line)).strip() if line.isdigit() else ""
+    known = line.isdigit() and not _installed(where)
+    return linecache.getline(name, int(line)).strip() if known else ""
+
+
+def _installed(where: str) -> bool:
+    """Whether a place is in someone else's package: the program was a command line."""
+    return not {"site-packages", "dist-packages"}.isdisjoint(where.replace("\\", "/").split("/"))
