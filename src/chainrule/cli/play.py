@@ -25,9 +25,9 @@ def play(
     """
     from ..data.files import read_bytes
     from ..errors import DataError
-    from ..pages.play import handle, play_page
-    from ..pages.playground import Session
-    from ..pages.server import serve
+    from ..pages.live.play import handle, play_page
+    from ..pages.live.session import Session
+    from ..pages.live.server import serve
 
     text = None
     if table is not None:

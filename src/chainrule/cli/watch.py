@@ -20,7 +20,7 @@ def watch(
 
     Listens on this machine only; a run that is not there yet is waited for.
     """
-    from ..pages.server import serve
-    from ..pages.watch import handle, watched
+    from ..pages.live.server import serve
+    from ..pages.live.watch import handle, watched
 
     serve(partial(watched, folder), partial(handle, folder=folder), port, typer.echo, open_it)

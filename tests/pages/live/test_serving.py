@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from chainrule.errors import ChainruleError
-from chainrule.pages.play import handle, play_page
-from chainrule.pages.playground import Session
-from chainrule.pages.server import HOST, LARGEST_MESSAGE, SESSIONS, app, free_port
+from chainrule.pages.live.play import handle, play_page
+from chainrule.pages.live.server import HOST, LARGEST_MESSAGE, SESSIONS, app, free_port
+from chainrule.pages.live.session import Session
 from chainrule.train import Options, train_digits
 from tests.pages.checking import checked
 
@@ -105,7 +105,7 @@ def test_ports() -> None:
 
 
 def test_watching_sends_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from chainrule.pages import watch
+    from chainrule.pages.live import watch
 
     monkeypatch.setattr(watch, "PERIOD", 0.01)
     folder = tmp_path / "run"
@@ -131,7 +131,7 @@ def test_watching_sends_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_watched(tmp_path: Path) -> None:
-    from chainrule.pages.watch import content, stamp
+    from chainrule.pages.live.watch import content, stamp
 
     assert [s.id for s in content(tmp_path / "none")] == ["now"]
     before = stamp(tmp_path)

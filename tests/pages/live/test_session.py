@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chainrule.pages.playground import (
+from chainrule.pages.live.session import (
     DATA,
     GRID,
     POINTS,

@@ -1,0 +1,143 @@
+"""Pages served to this machine's own browser: a starlette app that answers nobody else.
+
+It listens on 127.0.0.1; requests need its Host, sockets its Origin, and both the token that was
+drawn at the start and stands in the address. Messages are JSON of bounded size; what a handler
+refuses is told in the page and ends nothing.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ...errors import ChainruleError, UnsupportedError
+
+HOST = "127.0.0.1"
+LARGEST_MESSAGE = 2 * 2**20
+SESSIONS = 8
+TRIES = 20
+"""Ports that are tried when the one asked for is taken."""
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+Handler = Callable[[Any, Callable[[Any], Awaitable[None]]], Awaitable[None]]
+"""Is given a socket and what sends plain data through it; it ends when the socket closes."""
+
+
+def missing(error: ImportError) -> UnsupportedError:
+    """The error where the libraries of the extra are not there."""
+    return UnsupportedError(
+        f"serving pages needs starlette and uvicorn: pip install 'chainrule[serve]' ({error})"
+    )
+
+
+def app(page: Callable[[], str], handler: Handler, token: str, port: int) -> Any:
+    """The application: the page at /, the handler at /socket."""
+    try:
+        from starlette.applications import Starlette
+        from starlette.requests import Request
+        from starlette.responses import HTMLResponse, PlainTextResponse
+        from starlette.routing import Route, WebSocketRoute
+        from starlette.websockets import WebSocketDisconnect
+    except ImportError as error:
+        raise missing(error) from error
+    hosts = {f"{HOST}:{port}", f"localhost:{port}"}
+    open_sockets = 0
+
+    def right(given: Any) -> bool:
+        """Whether a request is of this page: it has the token, and names this host."""
+        told = given.query_params.get("token", "")
+        return given.headers.get("host", "") in hosts and hmac.compare_digest(
+            told.encode(), token.encode()
+        )
+
+    async def index(request: Request) -> Any:
+        if not right(request):
+            return PlainTextResponse("open the address that the command printed\n", 403)
+        headers = {
+            "Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
+        }  # fmt: skip
+        return HTMLResponse(page(), headers=headers)
+
+    async def connect(ws: Any) -> None:
+        nonlocal open_sockets
+        origin = ws.headers.get("origin", "").removeprefix("http://")
+        if not right(ws) or origin not in hosts or open_sockets >= SESSIONS:
+            await ws.close(code=4403)
+            return
+        await ws.accept()
+        open_sockets += 1
+
+        async def send(data: Any) -> None:
+            await ws.send_text(json.dumps(data))
+
+        try:
+            await handler(ws, send)
+        except WebSocketDisconnect:
+            return  # the page was closed
+        finally:
+            open_sockets -= 1
+
+    return Starlette(routes=[Route("/", index), WebSocketRoute("/socket", connect)])
+
+
+async def receive(ws: Any) -> Any:
+    """The next message, decoded; ValueError for what is no JSON or too long."""
+    text = await ws.receive_text()
+    if len(text) > LARGEST_MESSAGE:
+        raise ValueError(f"a message has at most {LARGEST_MESSAGE:,} characters")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("the message is nested too deep") from error
+
+
+async def told(error: Exception, send: Callable[[Any], Awaitable[None]]) -> None:
+    """Tell the page what went wrong."""
+    await send({"error": str(error)})
+
+
+def free_port(wanted: int) -> int:
+    """The port, or the next one that is free; ChainruleError if there is none."""
+    for port in range(wanted, min(wanted + TRIES, 65536)):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise ChainruleError(f"no port is free from {wanted} to {wanted + TRIES - 1}: give another")
+
+
+def serve(
+    page: Callable[[], str], handler: Handler, port: int, say: Callable[[str], None],
+    show: bool = False,
+) -> None:  # fmt: skip
+    """Serve until Ctrl-C. `say` is told the address, `show` opens it."""
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise missing(error) from error
+    chosen = free_port(port)
+    if chosen != port:
+        say(f"port {port} is taken, {chosen} is used")
+    token = secrets.token_urlsafe(16)
+    application = app(page, handler, token, chosen)
+    address = f"http://{HOST}:{chosen}/?token={token}"
+    say(f"open {address}   (Ctrl-C ends)")
+    if show:
+        import webbrowser
+
+        webbrowser.open(address)
+    settings = uvicorn.Config(
+        application, HOST, chosen, log_level="warning", ws_max_size=LARGEST_MESSAGE,
+        timeout_graceful_shutdown=2,
+    )  # fmt: skip
+    uvicorn.Server(settings).run()
