@@ -62,8 +62,8 @@ def test_every_public_function_stands_in_a_row_or_in_the_list_of_others():
         },
         "what rules are written in": {"apply", "elementwise"},
         "derivatives": {
-            "check", "check_gradients", "derive", "diagnose", "grad", "hessian", "hvp", "jacobian", "jvp", "no_grad",
-            "per_example_grad", "value_and_grad", "vjp", "vmap",
+            "check", "check_gradients", "derive", "diagnose", "grad", "hessian", "hvp", "jacobian",
+            "jvp", "no_grad", "per_example_grad", "value_and_grad", "vjp", "vmap",
         },
         "files": {"load", "save"},
         "native code": {"compile"},

@@ -26,8 +26,8 @@ def play(
     from ..data.files import read_bytes
     from ..errors import DataError
     from ..pages.live.play import handle, play_page
-    from ..pages.live.session import Session
     from ..pages.live.server import serve
+    from ..pages.live.session import Session
 
     text = None
     if table is not None:

@@ -248,7 +248,7 @@ class Explorer {
       <table class="cr-paths"><thead><tr><th scope="col">path to ${escaped(this.data.name)}</th>
       <th scope="col">contribution</th></tr></thead><tbody>${rows}</tbody>
       <tfoot><tr><th scope="row">sum</th><td class="cr-grad">${escaped(thing.paths.total)}</td></tr>
-      </tfoot></table>${thing.paths.why ? `<p>${escaped(thing.paths.why)}</p>` : ""}`;
+      </tfoot></table>${thing.paths.why ? `<p class="cr-why">${escaped(thing.paths.why)}</p>` : ""}`;
   }
 
   gate(g) {

@@ -414,7 +414,7 @@ class Tensor:
 
         return walk(self)
 
-    def paths(self, variable: Any, index: Any = None, limit: int = 10) -> Any:
+    def paths(self, variable: Any, index: Any = None, limit: int = 20) -> Any:
         """Why a gradient is what it is: the paths from an entry of a variable to this result.
 
         They add up to the gradient; `index` is by default the entry with the largest one.
