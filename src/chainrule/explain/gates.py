@@ -54,19 +54,38 @@ class GateRecord:
     """One gate: `name = expression`, its value, the gradient of the result by it, its inputs.
 
     `word` says what the gate does to gradients. `branches` are the contributions that add up to
-    the upstream gradient, each with the name of the gate it came from.
+    the upstream gradient, each with the name of the gate it came from. What is not a field is
+    worked out when it is first asked for.
     """
 
     name: str
     gate: str
-    expression: str
     value: Any
     upstream: Any
-    inputs: tuple[InputRecord, ...]
-    word: str
-    branches: tuple[tuple[str, Any], ...]
-    where: str
     node: Node
+    _found: _Found
+
+    @cached_property
+    def expression(self) -> str:
+        naming = self._found.naming
+        return expression_of(self.node, [naming[x] for x in self.node.inputs])
+
+    @cached_property
+    def word(self) -> str:
+        return word(self.node)
+
+    @cached_property
+    def where(self) -> str:
+        """The line of the user's program, as `file.py:12`."""
+        return self.node.line
+
+    @property
+    def inputs(self) -> tuple[InputRecord, ...]:
+        return self._found.inputs(self.node)
+
+    @cached_property
+    def branches(self) -> tuple[tuple[str, Any], ...]:
+        return self._found.branches(self.node)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +95,44 @@ class VariableRecord:
     name: str
     value: Any
     gradient: Any
-    branches: tuple[tuple[str, Any], ...]
     node: Node
+    _found: _Found
+
+    @cached_property
+    def branches(self) -> tuple[tuple[str, Any], ...]:
+        return self._found.branches(self.node)
+
+
+class _Found:
+    """What was found of a graph: all gradients; inputs of gates as they are asked for."""
+
+    def __init__(self, order: Sequence[Node], upstream: dict[Node, Any], naming: Naming) -> None:
+        self.order, self.upstream, self.naming = order, upstream, naming
+        self._inputs: dict[Node, tuple[InputRecord, ...]] = {}
+
+    def inputs(self, node: Node) -> tuple[InputRecord, ...]:
+        """The inputs of a gate, with local and downstream."""
+        if node not in self._inputs:
+            with np.errstate(all="ignore"):
+                self._inputs[node] = _inputs(node, self.upstream[node], self.naming)
+        return self._inputs[node]
+
+    @cached_property
+    def users(self) -> dict[Node, list[Node]]:
+        """The gates that use a value, each once, in the order in which they ran."""
+        found: dict[Node, list[Node]] = {n: [] for n in self.order}
+        for node in self.order:
+            for x in dict.fromkeys(x for x in node.inputs if x.__class__ is Node):
+                found[x].append(node)
+        return found
+
+    def branches(self, node: Node) -> tuple[tuple[str, Any], ...]:
+        """What flows back to a value, from each place where it is used."""
+        back = [
+            [(self.naming[user], x.downstream) for x in self.inputs(user) if x.node is node]
+            for user in self.users[node]
+        ]
+        return tuple(pair for pairs in back for pair in reversed(pairs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,25 +252,14 @@ def examine(result: Tensor | Explanation, names: Names | None = None) -> Explana
     order = topological([node])
     naming = Naming(order, node, names)
     upstream = gradients(order, node)
-    branches: dict[Node, list[tuple[str, Any]]] = {n: [] for n in order}
-    inputs: dict[Node, tuple[InputRecord, ...]] = {}
-    with np.errstate(all="ignore"):
-        for n in reversed(order):
-            if n.primitive is not None:
-                inputs[n] = _inputs(n, upstream[n], naming)
-                for x in inputs[n]:
-                    if x.node is not None:
-                        branches[x.node].append((naming[n], x.downstream))
+    found = _Found(order, upstream, naming)
     gates = tuple(
-        GateRecord(
-            naming[n], n.name, expression_of(n, [naming[x] for x in n.inputs]), _view(n.value),
-            _view(upstream[n]), inputs[n], word(n), tuple(branches[n][::-1]), n.line, n,
-        )
+        GateRecord(naming[n], n.name, _view(n.value), _view(upstream[n]), n, found)
         for n in order
         if n.primitive is not None
-    )  # fmt: skip
+    )
     variables = tuple(
-        VariableRecord(naming[n], _view(n.value), _view(upstream[n]), tuple(branches[n][::-1]), n)
+        VariableRecord(naming[n], _view(n.value), _view(upstream[n]), n, found)
         for n in order
         if n.primitive is None
     )
