@@ -12,6 +12,7 @@ from benchmarks import (
     digits,
     eager,
     endtoend,
+    explain,
     fashion,
     jacobians,
     startup,
@@ -20,7 +21,8 @@ from benchmarks import (
 from benchmarks.measure import THREADS, machine
 
 ALL = {
-    "compiled": compiled, "contractions": contractions, "jacobians": jacobians, "eager": eager,
+    "compiled": compiled, "contractions": contractions, "jacobians": jacobians,
+    "explain": explain, "eager": eager,
     "startup": startup, "digits": digits, "fashion": fashion, "endtoend": endtoend, "text": text,
 }  # fmt: skip
 
