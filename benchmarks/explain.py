@@ -74,8 +74,8 @@ def run() -> list[str]:
         wrote = time.perf_counter() - began
     return [
         *lines, "",
-        f"A page of 2,001 gates: {made:.2f} s to make, {len(page) / 1e3:.0f} kB. The report of a run "
-        f"on the digits: {wrote:.2f} s (wanted < 2), {size / 1e3:.0f} kB.",
+        f"A page of 2,001 gates: {made:.2f} s to make, {len(page) / 1e3:.0f} kB. The report of a "
+        f"run on the digits: {wrote:.2f} s (wanted < 2), {size / 1e3:.0f} kB.",
     ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ ROOT = PACKAGE.parent.parent
 ROOMS = (
     "errors", "core", "ops", "autodiff", "namespace", "files", "compiler", "jacobians", "nn",
     "optim", "data", "explain", "train", "pages", "interop", "sklearn", "cli",
+    "__main__",
 )  # fmt: skip
 
 # Imports of a later room, inside a function: (file, room it reaches).

@@ -9,7 +9,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn
-from chainrule.explain import examine, explore, show
+from chainrule.explain import derive, examine, explore, paths, show, why
 
 
 @pytest.fixture
@@ -118,3 +118,31 @@ def test_loops_and_a_million_parameters() -> None:
     x = np.ones((8, 784), np.float32)
     found = explore(loss.explain(x, np.arange(8)))
     assert len(found.page()) < 400_000
+
+
+def test_paths_reasons_and_derivations_of_a_compiled_function() -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.relu, nn.Linear(4, 3), seed=0)
+    x, y = np.random.default_rng(0).normal(size=(6, 5)), np.arange(6) % 3
+
+    def loss(x: Any, y: Any) -> Any:
+        return nn.softmax_cross_entropy(model(x), y)
+
+    explained, eager = cr.compile(loss).explain(x, y), loss(x, y)
+    for _asked in (model[0].weight, "0.weight"):
+        found, wanted = paths(explained, _asked, (1, 2)), paths(eager, model[0].weight, (1, 2))
+        assert found.entry == wanted.entry == "0.weight[1, 2]" and found.count == wanted.count
+        assert found.gradient == pytest.approx(wanted.gradient)
+        assert [p.contribution for p in found.paths] == pytest.approx(
+            [p.contribution for p in wanted.paths]
+        )
+        assert why(explained, _asked, (1, 2)).cause == "not zero"
+        assert "assigned anew" not in str(why(explained, _asked))
+    only = derive(explained, [model[0].weight])
+    assert [line.name for line in only.of("gradient")] == ["∂f/∂W1"]
+    assert only.legend[0] == "W1 = 0.weight, b1 = 0.bias, W2 = 2.weight, b2 = 2.bias"
+    assert only.verify() < 1e-5
+    gradient = only.of("gradient")[0]
+    assert gradient.latex.startswith(r"\frac{\partial f}{\partial W_{1}} = ")
+    assert "<msub><mi>W</mi><mn>1</mn></msub>" in gradient.mathml
+    with pytest.raises(cr.errors.GradientError, match="does not depend on"):
+        derive(explained, [cr.Parameter(np.ones(3))])

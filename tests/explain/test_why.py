@@ -285,8 +285,12 @@ def test_what_a_constant_was_computed_from() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(cr.errors.DTypeError, match="received str"):
-        why(x.sum(), "x", names={})
+    with pytest.raises(cr.errors.DTypeError, match="received float"):
+        why(x.sum(), 1.0, names={})  # type: ignore[arg-type]
+    with pytest.raises(
+        cr.errors.GradientError, match="nothing is called 'y' here; there are f, v1"
+    ):
+        why(x.sum(), "y", names={})
     with pytest.raises(cr.errors.DTypeError, match="only Tensors"):
         why(3.0, x, names={})
     with pytest.raises(cr.errors.ShapeError, match="no entry of a variable"):

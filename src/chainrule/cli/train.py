@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,7 @@ import typer
 from rich.console import Console
 
 from ..errors import ChainruleError, RunError
+from .watch import watching
 
 DATA = (
     "digits (1,797 handwritten digits that come along), fashion-mnist, mnist, text (with FILES), "
@@ -165,6 +168,14 @@ def train(
         bool | None,
         _option("Also write event files (extra: tensorboard).", RUN, flag="--tensorboard"),
     ] = None,
+    watch: Annotated[
+        bool | None,
+        _option(
+            "Also show the report while it grows, in the browser (extra: serve).",
+            RUN,
+            flag="--watch",
+        ),
+    ] = None,
     quiet: Annotated[bool | None, _option("No progress.", RUN, flag="--quiet")] = None,
 ) -> None:
     parsed = {
@@ -178,7 +189,7 @@ def train(
 
 
 train.__doc__ = EXAMPLES
-OF_RUN = ("out", "tensorboard", "quiet")
+OF_RUN = ("out", "tensorboard", "watch", "quiet")
 OF_DATA = ("files", "target", "task", "ignore", "level", "length", "size", "gray", "folder")
 OF_TRAINING = (
     "model", "hidden", "channels", "layers", "embedding", "dropout", "activation", "loss",
@@ -198,14 +209,14 @@ def _train(given: dict[str, Any], config: Path | None, resume: Path | None) -> N
     given = {**(_read_config(config) if config else {}), **given}
     options = {k: given[k] for k in OF_TRAINING if k in given}
     about = {k: given[k] for k in OF_DATA if k in given}
-    progress, events = not given.get("quiet"), bool(given.get("tensorboard"))
+    told = {"progress": not given.get("quiet"), "tensorboard": bool(given.get("tensorboard"))}
     data, folder = given.get("data"), given.get("out")
     if resume is not None:
         if folder is not None and Path(folder) != resume:
             raise RunError(f"--resume goes on in {resume}: leave out --out {folder}")
         about = {"paths" if k == "files" else k: v for k, v in about.items()} | _place(data)
-        done = go_on(resume, given=options, source=about, progress=progress, tensorboard=events)
         folder = resume
+        work: Callable[[], Any] = partial(go_on, resume, given=options, source=about, **told)
     else:
         if data is None:
             raise RunError(
@@ -214,11 +225,16 @@ def _train(given: dict[str, Any], config: Path | None, resume: Path | None) -> N
             )
         source = describe(data, options.get("seed", 0), **about)
         name = "-".join(filter(None, (name_of(source), options.get("model"))))
-        folder = folder or Path("runs") / f"{name}-seed-{options.get('seed', 0)}"
-        if progress and (Path(folder) / "run.json").exists():
+        folder = Path(folder or Path("runs") / f"{name}-seed-{options.get('seed', 0)}")
+        if told["progress"] and (folder / "run.json").exists():
             typer.echo(f"replaces the earlier run in {folder} once a step is taken")
-        done = begin(source, Options(**options), out=folder, progress=progress, tensorboard=events)
-    _say(done, Path(folder))
+        work = partial(begin, source, Options(**options), out=folder, **told)
+    with watching(folder) if given.get("watch") else nullcontext() as wait:
+        _say(work(), folder)
+        if wait is not None:
+            typer.echo("the page stays until Ctrl-C")
+            with suppress(KeyboardInterrupt):  # what was asked for
+                wait()
 
 
 def _place(data: str | None) -> dict[str, Any]:
@@ -244,7 +260,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     )
     kinds = {
         **typing.get_type_hints(Options), **word, "files": texts, "ignore": texts, "length": int,
-        "size": tuple[int, ...], "gray": bool, "tensorboard": bool, "quiet": bool,
+        "size": tuple[int, ...], "gray": bool, "tensorboard": bool, "watch": bool,
+        "quiet": bool,
     }  # fmt: skip
     try:
         found = tomllib.loads(read_bytes(path).decode())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -24,3 +26,11 @@ def watch(
     from ..pages.live.watch import handle, watched
 
     serve(partial(watched, folder), partial(handle, folder=folder), port, typer.echo, open_it)
+
+
+def watching(folder: Path) -> AbstractContextManager[Callable[[], None]]:
+    """The same beside a training of this process; yields what waits until Ctrl-C."""
+    from ..pages.live.server import serving
+    from ..pages.live.watch import handle, watched
+
+    return serving(partial(watched, folder), partial(handle, folder=folder), PORT, typer.echo)

@@ -65,7 +65,7 @@ class _Sources:
         self.names = names
         self._from: dict[Node, bool] = {}
         owners = {id(o) for x in arrays for o in _owners(x)}
-        nodes = (r for r in gc.get_objects() if r.__class__ is Node and id(r.data) in owners)
+        nodes = (r for r in gc.get_objects() if type(r) is Node and id(r.data) in owners)
         self.recorded: dict[int, list[Node]] = {}
         for node in sorted(nodes, key=lambda n: n.serial):
             self.recorded.setdefault(id(node.data), []).append(node)

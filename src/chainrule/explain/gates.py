@@ -148,6 +148,11 @@ class Explanation:
     kernels: Mapping[Node, str] | None = None
     """Of a compiled function: which kernel computes each gate, in words."""
 
+    @property
+    def node(self) -> Node:
+        """The node of the result."""
+        return (self.gates or self.variables)[-1].node
+
     def place(self, node: Node) -> str:
         """Where a node stands, as text that is short: "g3" is `gates[3]`, "v0" `variables[0]`."""
         return self._places[node]
@@ -248,9 +253,8 @@ def examine(result: Tensor | Explanation, names: Names | None = None) -> Explana
     """
     if isinstance(result, Explanation):
         return result
-    node = checked(result)
-    order = topological([node])
-    naming = Naming(order, node, names)
+    order, naming = opened(result, names)
+    node = order[-1]
     upstream = gradients(order, node)
     found = _Found(order, upstream, naming)
     gates = tuple(
@@ -264,6 +268,15 @@ def examine(result: Tensor | Explanation, names: Names | None = None) -> Explana
         if n.primitive is None
     )
     return Explanation(naming[node], _view(node.value), variables, gates, naming)
+
+
+def opened(result: Any, names: Names | None) -> tuple[list[Node], Naming]:
+    """The nodes of a result (a Tensor or an Explanation) in forward order, and their names."""
+    if isinstance(result, Explanation):
+        return topological([result.node]), result.naming
+    node = checked(result)
+    order = topological([node])
+    return order, Naming(order, node, names)
 
 
 def checked(result: Any) -> Node:

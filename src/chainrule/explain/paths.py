@@ -11,18 +11,19 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from ..core.node import Node, topological
+from ..core.node import Node
 from ..errors import GradientError, ShapeError
 from ..ops.tensor import Tensor
 from .flow import UNKNOWN, one_entry, pulled, pushed
 from .forms import word
-from .gates import checked, expression_of, gradients
+from .gates import Explanation, expression_of, gradients, opened
 from .names import Names, Naming
 from .numbers import array, number, place, source
 from .routes import rank, search, unlinked
@@ -205,16 +206,18 @@ class Paths:
 
 
 def paths(
-    result: Tensor,
-    variable: Tensor,
+    result: Tensor | Explanation,
+    variable: Tensor | str,
     index: int | tuple[int, ...] | None = None,
     limit: int = 20,
     names: Names | None = None,
 ) -> Paths:
     """The paths from an entry of a variable to the result, largest contributions first.
 
-    `index` is an entry of the variable, by default the one with the largest gradient. A result that
-    is no single number is summed. At most `limit` paths are listed. Up to 1,000 paths are all
+    The result is a Tensor, or an Explanation (`step.explain(x, y)` of a compiled function); the
+    variable a Tensor or the name that the explanation has for it. `index` is an entry of the
+    variable, by default the one with the largest gradient. A result that is no single number is
+    summed. At most `limit` paths are listed. Up to 1,000 paths are all
     followed. Of more, a beam search goes from the result back and keeps, at every value, those 100
     parts of paths that would add most with all ways from the entry to that value. So what it lists
     are paths with their exact contributions, but a larger one may be missed where the ways below a
@@ -240,28 +243,42 @@ def paths(
     f = y + q  y                 1      1           1
     y = x * x  x (1st)           1      3           3
     """
-    root = checked(result)
     if not isinstance(limit, int) or limit < 1:
         raise ShapeError(f"limit is how many paths are listed, at least 1; received {limit!r}")
-    if not isinstance(variable, Tensor) or variable.node is None:
+    order, naming = opened(result, names)
+    root = order[-1]
+    if isinstance(variable, str):
+        start: Tensor | Node = named(variable, naming)
+    elif not isinstance(variable, Tensor) or variable.node is None:
         kind = "a constant" if isinstance(variable, Tensor) else type(variable).__name__
         raise GradientError(
             f"paths start at a variable or at what was computed from one; received {kind}"
         )
-    order = topological([root])
-    naming = Naming(order, root, names)
-    leaf = node_of(variable, order)
+    else:
+        start = variable
+    leaf = node_of(start, order)
     if leaf is None:
-        name = getattr(variable, "name", "") or "the variable"
-        at = entry_of(variable, index, np.zeros(variable.shape))
+        name = getattr(start, "name", "") or "the variable"
+        at = entry_of(start, index, np.zeros(start.shape))
         return Paths(naming[root], name, at, 0.0, (), 0, 0.0)
     gradient = gradients(order, root)[leaf]
     of = int(np.size(gradient)) if index is None else 1
-    return between(order, naming, leaf, gradient, entry_of(variable, index, gradient), limit, of)
+    return between(order, naming, leaf, gradient, entry_of(leaf, index, gradient), limit, of)
 
 
-def node_of(variable: Tensor, order: Sequence[Node]) -> Node | None:
+def named(name: str, naming: Naming) -> Node:
+    """The node that has a name; GradientError with those that there are."""
+    for node, own in naming.nodes.items():
+        if own == name:
+            return node
+    near = get_close_matches(name, naming.nodes.values(), 5, 0.4) or [*naming.nodes.values()][:5]
+    raise GradientError(f"nothing is called {name!r} here; there are {', '.join(near)}")
+
+
+def node_of(variable: Tensor | Node, order: Sequence[Node]) -> Node | None:
     """The node of a Tensor in a graph; of a variable that was assigned since, the one it had."""
+    if isinstance(variable, Node):
+        return variable
     if any(node is variable.node for node in order):
         return variable.node
     earlier = (n for n in reversed(order) if n.handle is not None and n.handle() is variable)

@@ -18,10 +18,10 @@ from ..ops.tensor import Parameter, Tensor
 from .cuts import cuts, origin
 from .ends import End, end, follow, stopping
 from .flow import size
-from .gates import checked, gradients
+from .gates import Explanation, gradients, opened
 from .names import Names, Naming, from_caller
 from .numbers import number
-from .paths import Paths, between, entry_of, node_of
+from .paths import Paths, between, entry_of, named, node_of
 
 TINY = 1e-8
 """A gradient below this is called tiny."""
@@ -86,11 +86,12 @@ class Why:
 
 
 def why(
-    result: Tensor, variable: Tensor, index: int | tuple[int, ...] | None = None,
-    names: Names | None = None,
+    result: Tensor | Explanation, variable: Tensor | str,
+    index: int | tuple[int, ...] | None = None, names: Names | None = None,
 ) -> Why:  # fmt: skip
     """Why the gradient of a result by an entry of a variable is what it is.
 
+    The result is a Tensor or an Explanation, the variable a Tensor or the name that it has there.
     `index` is an entry, by default that with the largest gradient. Of a gradient that is zero or
     missing, the places where the way ends, each with its cause, and what to try; of one that is
     tiny the gates that make it so; of another, its largest paths.
@@ -109,17 +110,21 @@ def why(
     >>> answer.ends[0].text
     'it lets no gradient through where x[1] is -2'
     """
-    if not isinstance(variable, (Tensor, np.ndarray)):
+    if not isinstance(variable, (Tensor, np.ndarray, str)):
         raise DTypeError(f"why asks about a Tensor, received {type(variable).__name__}")
     held = names
     if held is None:
         held = {k: v for k, v in from_caller().items() if isinstance(v, (Tensor, np.ndarray))}
-    if isinstance(result, Tensor) and result.node is None and result._value is not None:
+    constant = isinstance(result, Tensor) and result.node is None and result._value is not None
+    if constant and not isinstance(variable, str):
         name, own = _held(variable, held, "x"), _held(result, held, "f")
         return Why(name, own, None, "no graph", NO_GRAPH)
-    root = checked(result)
-    order = topological([root])
-    naming = Naming(order, root, held)
+    order, naming = opened(result, held)
+    root = order[-1]
+    if isinstance(variable, str):
+        start = named(variable, naming)
+        gradient = gradients(order, root)[start]
+        return reason(order, naming, start, gradient, entry_of(start, index, gradient))
     if not isinstance(variable, Tensor) or variable.node is None:
         name = _held(variable, held, "x")
         came = origin(variable, held) if isinstance(variable, Tensor) else ""
@@ -131,7 +136,7 @@ def why(
         return _no_path(order, variable, held, naming)
     gradient = gradients(order, root)[leaf]
     answer = reason(order, naming, leaf, gradient, entry_of(variable, index, gradient))
-    if leaf is variable.node:
+    if leaf is variable.node or leaf.data is variable._value:
         return answer
     text = f"(by the value it had: it was assigned anew since) {answer.text}"
     return Why(

@@ -199,3 +199,22 @@ def test_bad_input() -> None:
     with pytest.raises(cr.errors.GraphError, match="several outputs"):
         p = cr.remat(lambda x: (x * 2, x + 1))(x)
         derive(p[0] * p[1])
+
+
+def test_constants_have_names_of_their_own_and_a_legend() -> None:
+    r = np.random.default_rng(0)
+    x = cr.tensor(r.normal(size=3))
+    f: Any = 0.0
+    for _ in range(15):
+        f = f + (x * r.normal(size=3)).sum()
+    found = derive((f + (x * np.full(3, 2.5)).sum() + (x * np.eye(3)[0]).sum()) / 3, names={"x": x})
+    assert found.verify() < 1e-12
+    text = str(found)
+    assert "A1 is a constant, 3, from " in text and "with 1 ones and 2 zeros" in text
+    assert "2.5" in text and "/3" in text
+
+
+def test_numbers_near_one_over_a_whole_number_are_written_so() -> None:
+    x = cr.tensor(np.ones(6, np.float32))
+    found = derive((x * x).mean() - x[0] / 7, names={"x": x})
+    assert "0.1666" not in str(found) and "0.1428" not in str(found) and found.verify() < 1e-6

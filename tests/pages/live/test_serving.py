@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,7 @@ import pytest
 
 from chainrule.errors import ChainruleError
 from chainrule.pages.live.play import handle, play_page
-from chainrule.pages.live.server import HOST, LARGEST_MESSAGE, SESSIONS, app, free_port
+from chainrule.pages.live.server import HOST, LARGEST_MESSAGE, SESSIONS, app, bound
 from chainrule.pages.live.session import Session
 from chainrule.train import Options, train_digits
 from tests.pages.checking import checked
@@ -95,10 +100,10 @@ def test_ports() -> None:
         taken.bind((HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        found = free_port(port)
-        assert found != port and port < found < port + 20
+        with bound(port) as found:
+            assert port < found.getsockname()[1] < port + 20
     with pytest.raises(ChainruleError, match="no port is free"):
-        free_port(65536)
+        bound(65536)
 
 
 # -- watching ------------------------------------------------------------------------------------
@@ -137,3 +142,41 @@ def test_what_is_watched(tmp_path: Path) -> None:
     before = stamp(tmp_path)
     (tmp_path / "metrics.csv").write_text("x")
     assert stamp(tmp_path) != before
+
+
+def test_a_section_that_is_gone_is_not_in_the_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from chainrule.pages.live import watch
+
+    monkeypatch.setattr(watch, "PERIOD", 0.01)
+    folder = tmp_path / "run"
+    train_digits(Options(hidden=(4,), epochs=1), out=folder, progress=False)
+    web = client(partial(watch.watched, folder), partial(watch.handle, folder=folder))
+    with web, socket(web) as ws:
+        assert "curves" in ws.receive_json()["order"]
+        (folder / "run.json").unlink()
+        assert ws.receive_json()["order"] == ["now"]
+
+
+def test_training_is_watched_until_it_is_stopped(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn", reason="no uvicorn: nothing is served")
+    command = [
+        sys.executable, "-u", "-m", "chainrule", "train", "digits", "--hidden", "4", "--epochs",
+        "2", "--quiet", "--watch", "--out", str(tmp_path / "run"),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "open http" in line:
+                address = re.findall(r"http://\S+", line)[0]
+                with urllib.request.urlopen(address, timeout=20) as answer:
+                    assert b"growing while it trains" in answer.read()
+            if "until Ctrl-C" in line and "open" not in line:
+                with urllib.request.urlopen(address, timeout=20) as answer:
+                    assert b"finished" in answer.read()
+                process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0, lines
+    assert any(line.startswith("report: ") for line in lines), lines

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from ...ops.tracing import trace
 from ..names import Naming
 from .tidy import tidy
 
+LETTERS = "ABCDEFGHKLMN"
+
 
 @dataclass(frozen=True, eq=False)
 class Backward:
@@ -37,6 +40,8 @@ class Backward:
     arrays: dict[Node, Any]
     values: dict[Node, Any]
     gradients: dict[Node, Any]
+    constants: frozenset[Node]
+    """The leaves that are arrays of the program and no variables."""
 
 
 def backward(order: Sequence[Node], naming: Naming) -> Backward:
@@ -53,7 +58,7 @@ def backward(order: Sequence[Node], naming: Naming) -> Backward:
                 "formula for it; derive what is before and behind it"
             )
         for x in node.inputs:
-            if not isinstance(x, Node) and np.ndim(x):
+            if not isinstance(x, Node) and np.ndim(x) and not uniform(np.asarray(x)):
                 constants.setdefault(id(x), np.asarray(x))
     arrays = [*(n.value for n in leaves), *constants.values()]
     made: dict[Node, Tensor] = {}
@@ -96,15 +101,18 @@ def backward(order: Sequence[Node], naming: Naming) -> Backward:
         dict(zip(graph.inputs, arrays, strict=True)),
         values,
         gradients,
+        frozenset(graph.inputs[len(leaves) :]),
     )
+
+
+def uniform(array: Any) -> bool:
+    """Whether all entries are the same number: formulas show that instead of a name."""
+    return bool(array.size) and bool((array == array.reshape(-1)[0]).all())
 
 
 def _constant_names(constants: dict[int, Any], naming: Naming) -> list[str]:
     """A, B … for arrays that have no name in the program."""
-    letters = iter("ABCDEFGHKLMN")
-    taken = set(naming.nodes.values())
-    found = []
-    for key, _ in constants.items():
-        name = naming.arrays.get(key)
-        found.append(name or next((c for c in letters if c not in taken), "C"))
-    return found
+    taken = {*naming.nodes.values(), *naming.arrays.values()}
+    letters = (c + n for n in chain([""], map(str, count(1))) for c in LETTERS)
+    free = (c for c in letters if c not in taken)
+    return [naming.arrays.get(key) or next(free) for key in constants]

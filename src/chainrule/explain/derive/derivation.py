@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...core.context import context
-from ...core.node import Node, topological
+from ...core.node import Node
 from ...core.primitive import Elementwise, LinearGate
 from ...errors import GradientError, ShapeError
 from ...ops.dispatch import to_tensor
 from ...ops.tensor import Tensor, variable
-from ..gates import Explanation, checked
+from ..gates import Explanation, opened
 from ..names import Names, Naming
+from ..numbers import number
+from ..paths import node_of
 from ..picture import escape
 from .backward import Backward, backward
 from .syntax import Latex, MathML, Part, Python, Text
-from .writing import NoForm, Writer
+from .writing import ONES, NoForm, Writer
 
 INDICES = "ijklmnpqrtuvw"
+LETTERED = {"weight": "W", "bias": "b"}
 TITLES = {"value": "values", "shared": "needed by several gradients", "gradient": "gradients"}
 
 
@@ -61,6 +66,8 @@ class Derivation:
     result: str
     lines: tuple[Line, ...]
     arrays: dict[str, Any]
+    legend: tuple[str, ...] = ()
+    """What the names stand for that are not from the program."""
 
     def of(self, kind: str) -> tuple[Line, ...]:
         """The lines of a kind: "value", "shared", "gradient"."""
@@ -85,6 +92,8 @@ class Derivation:
                 before = line.kind
             out.append(f"  {row[0].ljust(widths[0])}  {row[1].ljust(widths[1])}  {row[2] or ''}"
                        .rstrip())  # fmt: skip
+        if self.legend:
+            out += ["", "where", *(f"  {text}" for text in self.legend)]
         out += ["", *self.conventions()]
         return "\n".join(out)
 
@@ -120,7 +129,8 @@ class Derivation:
 
     def mathml(self) -> str:
         """All lines in MathML, as a list for a page."""
-        return "".join(f"<p>{x.mathml}</p>" for x in self.lines)
+        legend = f"<p>where {escape('; '.join(self.legend))}</p>" if self.legend else ""
+        return "".join(f"<p>{x.mathml}</p>" for x in self.lines) + legend
 
     def _repr_latex_(self) -> str:
         return f"$${self.latex()}$$"
@@ -154,11 +164,7 @@ def derive(f: Any, wrt: Any = None, names: Names | None = None) -> Any:
     ∂f/∂W = 2 q xᵀ   ∂f/∂W_ij = 2 q_i x_j
     ∂f/∂x = 2 Wᵀ q   ∂f/∂x_i = 2 Σ_j W_ji q_j
     """
-    if isinstance(f, Explanation):
-        order = [*(v.node for v in f.variables), *(g.node for g in f.gates)]
-        found = backward(order, f.naming)
-        return _Deriving(order, f.naming, found, [v.node for v in f.variables]).derivation()
-    if isinstance(f, Tensor):
+    if isinstance(f, (Tensor, Explanation)):
         return _derive(f, wrt, names)
     if not callable(f):
         raise GradientError(f"derive takes a Tensor or a function, received {type(f).__name__}")
@@ -187,18 +193,41 @@ def _arguments(f: Any, count: int) -> list[str]:
 
 
 def _derive(result: Any, wrt: Any, names: Names | None) -> Derivation:
-    root = checked(result)
-    order = topological([root])
-    naming = Naming(order, root, names)
-    leaves = [n for n in order if n.primitive is None]
-    if wrt is None:
-        wanted = leaves
-    else:
-        wanted = [x.node for x in (wrt if isinstance(wrt, (list, tuple)) else [wrt])]
-        for x, n in zip(wrt if isinstance(wrt, (list, tuple)) else [wrt], wanted, strict=True):
-            if n not in order:
+    order, naming = opened(result, names)
+    wanted = [n for n in order if n.primitive is None]
+    if wrt is not None:
+        given = list(wrt) if isinstance(wrt, (list, tuple)) else [wrt]
+        found = [node_of(x, order) for x in given]
+        for x, n in zip(given, found, strict=True):
+            if n is None:
                 raise GradientError(f"the result does not depend on {x!r:.60}")
-    return _Deriving(order, naming, backward(order, naming), wanted).derivation()
+        wanted = [n for n in found if n is not None]
+    naming, letters = lettered(order, naming)
+    return _Deriving(order, naming, backward(order, naming), wanted, letters).derivation()
+
+
+def lettered(order: Sequence[Node], naming: Naming) -> tuple[Naming, list[str]]:
+    """Short names for parameters such as 0.weight, as in the notes: W1, b1, W2 …, with a legend.
+
+    The number is that of the module among those with parameters.
+    """
+    dotted = {n: naming[n] for n in order if n.primitive is None and "." in naming[n]}
+    if not dotted:
+        return naming, []
+    modules = list(dict.fromkeys(name.rpartition(".")[0] for name in dotted.values()))
+    result = copy(naming)
+    result.nodes = dict(naming.nodes)
+    taken = set(naming.nodes.values())
+    legend = []
+    for n, name in dotted.items():
+        module, _, own = name.rpartition(".")
+        short = LETTERED.get(own, own.partition("#")[0]) + str(modules.index(module) + 1)
+        while short in taken:
+            short += "′"
+        taken.add(short)
+        result.nodes[n] = short
+        legend.append(f"{short} = {name}")
+    return result, [", ".join(legend)]
 
 
 def _evaluated(form: str, arrays: dict[str, Any], line: Line, matrix: bool) -> Any:
@@ -222,14 +251,27 @@ def _evaluated(form: str, arrays: dict[str, Any], line: Line, matrix: bool) -> A
         return out
 
 
+def _summary(array: Any) -> str:
+    """The shape of an array and the range of its entries."""
+    shape = "×".join(map(str, array.shape))
+    if not array.size:
+        return f"{shape}, empty"
+    ones = int((array == 1).sum())
+    if ones + (array == 0).sum() == array.size:
+        return f"{shape}, with {ones} ones and {array.size - ones} zeros"
+    return f"{shape}, from {number(array.min())} to {number(array.max())}"
+
+
 def _matrix_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape, 1) if len(shape) == 1 else shape if shape else (1, 1)
 
 
 class _Deriving:
     def __init__(
-        self, order: Sequence[Node], naming: Naming, found: Backward, wanted: Sequence[Node]
-    ) -> None:
+        self, order: Sequence[Node], naming: Naming, found: Backward, wanted: Sequence[Node],
+        legend: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.legend = list(legend)
         self.order, self.naming, self.found, self.wanted = order, naming, found, wanted
         self.root = order[-1]
         self.name = naming[self.root]
@@ -260,7 +302,18 @@ class _Deriving:
         for n, g in gradients:
             lines.append(self._line("gradient", f"∂{self.name}/∂{naming[n]}", g, symbols, None,
                                     by=n))  # fmt: skip
-        return Derivation(self.name, tuple(lines), self._arrays(symbols))
+        legend = (*self.legend, *self._constants(lines))
+        return Derivation(self.name, tuple(lines), self._arrays(symbols), legend)
+
+    def _constants(self, lines: Sequence[Line]) -> list[str]:
+        """What the letters of constants stand for, and the column of ones, where they occur."""
+        written = " ".join(f"{x.matrix or ''} {x.index or ''}" for x in lines)
+        used = set(re.findall(r"[^\W_]+", written))
+        found = []
+        for n, name in self.found.names.items():
+            if n in self.found.constants and name in used - set(self.naming.arrays.values()):
+                found.append(f"{name} is a constant, {_summary(self.found.arrays[n])}")
+        return found + ([f"{ONES} is a column of ones"] if ONES in written else [])
 
     def _named(self, of: Sequence[Node], symbols: dict[Node, str]) -> str:
         """The recorded value that a shared gradient is the gradient of, by the best name."""

@@ -15,6 +15,12 @@ Part = tuple[str, int]
 """A piece of a formula, and how tightly it binds."""
 
 
+def numbered(name: str) -> tuple[str, str]:
+    """A name and the number at its end, which is written below: W1 as W₁."""
+    base = name.rstrip("0123456789")
+    return (base, name[len(base) :]) if base and not base.endswith((".", "_", "#")) else (name, "")
+
+
 class Text:
     """Unicode text, as in `2 q xᵀ`."""
 
@@ -106,9 +112,10 @@ class Latex(Text):
     times, hadamard, juxtapose = r" \cdot ", r" \circ ", r" \, "
 
     def name(self, name: str, letters: Sequence[str] = ()) -> Part:
-        shown = GREEK.get(name[0], name[0]) + name[1:] if name[:1] in GREEK else name
-        head = shown if len(name) == 1 or shown[0] == "\\" else rf"\mathrm{{{_plain(name)}}}"
-        return (f"{head}_{{{self.indices(letters)}}}" if letters else head), ATOM
+        base, digits = numbered(name)
+        head = GREEK.get(base, base if len(base) == 1 else rf"\mathrm{{{_plain(base)}}}")
+        below = ",".join(filter(None, (digits, self.indices(letters))))
+        return (f"{head}_{{{below}}}" if below else head), ATOM
 
     def group(self, part: Part, least: int) -> str:
         return part[0] if part[1] >= least else rf"\left({part[0]}\right)"
@@ -154,10 +161,13 @@ class MathML(Text):
     times, hadamard, juxtapose = "<mo>·</mo>", "<mo>∘</mo>", '<mspace width="0.2em"/>'
 
     def name(self, name: str, letters: Sequence[str] = ()) -> Part:
-        shown = f"<mi>{escape(name)}</mi>"
-        if letters:
-            shown = f"<msub>{shown}<mi>{escape(self.indices(letters))}</mi></msub>"
-        return shown, ATOM
+        base, digits = numbered(name)
+        below = [f"<mn>{digits}</mn>"] if digits else []
+        below += [f"<mi>{escape(self.indices(letters))}</mi>"] if letters else []
+        if not below:
+            return f"<mi>{escape(base)}</mi>", ATOM
+        inner = below[0] if len(below) == 1 else f"<mrow>{'<mo>,</mo>'.join(below)}</mrow>"
+        return f"<msub><mi>{escape(base)}</mi>{inner}</msub>", ATOM
 
     def number(self, text: str) -> Part:
         if text.startswith("-"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from ...core.indexmap import Position
 from ...core.node import Node
 from ...core.primitive import Elementwise, LinearGate
 from ..numbers import number
+from .backward import uniform
 from .syntax import ATOM, PRODUCT, UNARY, Part, Text
 
 SUMS = {"add": "+", "sub": "−"}
@@ -19,6 +20,10 @@ SIGNS = {
     "greater_equal": "≥",
 }  # fmt: skip
 LETTERS = "ijklmnpqrtuvw"
+ONES = "𝟏"
+"""A column of ones."""
+EXACT = 8
+"""Numbers of more digits than that are rounded ones."""
 
 
 class NoForm(Exception):
@@ -57,7 +62,7 @@ class Writer:
         x = _source(x)
         if not isinstance(x, Node):
             if x.ndim == 0:
-                return s.number(number(float(x), 12))
+                return self._number(float(x))
             return s.name(self.named(x))
         if x in self.symbols and not top:
             return s.name(self.symbols[x])
@@ -72,7 +77,7 @@ class Writer:
         if name in SUMS:
             return self._sum([self.matrix(y) for y in x.inputs], SUMS[name])
         if name in ("mul", "scale_gradient", "select_gradient"):
-            return self._product(x.inputs, [self.matrix(y) for y in x.inputs])
+            return self._signed(x.inputs, [self.matrix(y) for y in x.inputs], self._product)
         if name == "contract":
             return self._contract(x)
         if name == "cast":
@@ -110,6 +115,20 @@ class Writer:
             sign = "−" if sign == "+" else "+"
         return self.syntax.sum(first, sign, second)
 
+    def _signed(
+        self, inputs: Sequence[Any], parts: list[Part],
+        product: Callable[[Sequence[Any], list[Part]], Part],
+    ) -> Part:  # fmt: skip
+        """A product; the sign of a number in it goes in front of all, and ones go away."""
+        for k, x in enumerate(map(_source, inputs)):
+            if not isinstance(x, Node) and not x.ndim and x < 0:
+                one = x == -1 and len(parts) == 2
+                rest = [parts[1 - k]] if one else [*parts]
+                if not one:
+                    rest[k] = self._number(-float(x))
+                return self.syntax.negate(rest[0] if one else product(inputs, rest))
+        return product(inputs, parts)
+
     def _product(self, inputs: Sequence[Any], parts: list[Part]) -> Part:
         """A product entry by entry; numbers in front, squares as powers."""
         s = self.syntax
@@ -119,9 +138,6 @@ class Writer:
         scalars = [p for x, p in pairs if not np.shape(_data(x))]
         arrays = [p for x, p in pairs if np.shape(_data(x))]
         constants = [p for x, p in pairs if not isinstance(x, Node) and not np.ndim(x)]
-        if constants and constants[0][0] in ("-1", "(-1)"):
-            rest = [p for p in parts if p is not constants[0]]
-            return s.negate(rest[0])
         if not arrays:
             ordered = constants + [p for p in scalars if p not in constants]
             return s.product(ordered, s.juxtapose if constants else s.times, len(constants))
@@ -159,8 +175,17 @@ class Writer:
         """A product of matrices."""
         return self.syntax.product([a, b], " @ " if self.syntax.python else self.syntax.juxtapose)
 
+    def _number(self, x: float) -> Part:
+        """A number; one like 0.166666671634, which is 1/6 in float32, as that."""
+        s, text = self.syntax, number(x, 12)
+        if len(text) > EXACT and 1e-7 < abs(x) < 1:
+            n = round(1 / x)
+            if np.float32(1 / n) == np.float32(x):
+                return s.divide(s.number("1" if n > 0 else "-1"), s.number(str(abs(n))))
+        return s.number(text)
+
     def _ones(self, n: int) -> Part:
-        return (f"ones({n})", ATOM) if self.syntax.python else self.syntax.number("1")
+        return (f"ones({n})", ATOM) if self.syntax.python else self.syntax.number(ONES)
 
     def _linear(self, x: Node) -> Part:
         s, y = self.syntax, x.inputs[0]
@@ -199,7 +224,7 @@ class Writer:
         x = _source(x)
         if not isinstance(x, Node):
             if x.ndim == 0:
-                return s.number(number(float(x), 12))
+                return self._number(float(x))
             return s.name(self.named(x), at)
         if x in self.symbols and not top:
             return s.name(self.symbols[x], at if x.shape else ())
@@ -218,18 +243,18 @@ class Writer:
         if name in SUMS:
             return self._sum(parts, SUMS[name])
         if name in ("mul", "scale_gradient", "select_gradient"):
-            if parts[0] == parts[1]:
-                return s.power(parts[0], s.number("2"))
-            constants = [
-                p for y, p in zip(x.inputs, parts, strict=True)
-                if not isinstance(_source(y), Node)
-            ]  # fmt: skip
-            if constants and constants[0][0] in ("-1", "(-1)"):
-                return s.negate(next(p for p in parts if p is not constants[0]))
-            first = constants[:1]
-            ordered = first + [p for p in parts if not any(p is c for c in first)]
-            return s.product(ordered, s.juxtapose, len(constants[:1]))
+            return self._signed(x.inputs, parts, self._entries)
         return self._elementwise(name, parts) or self._call(x, parts)
+
+    def _entries(self, inputs: Sequence[Any], parts: list[Part]) -> Part:
+        """A product of two entries; a number in front, squares as powers."""
+        if parts[0] == parts[1]:
+            return self.syntax.power(parts[0], self.syntax.number("2"))
+        numbers = [
+            p for y, p in zip(inputs, parts, strict=True) if not isinstance(_source(y), Node)
+        ][:1]
+        ordered = numbers + [p for p in parts if not any(p is c for c in numbers)]
+        return self.syntax.product(ordered, self.syntax.juxtapose, len(numbers))
 
     def fresh(self, taken: Sequence[str], count: int) -> list[str]:
         """Letters for sums."""
@@ -330,7 +355,7 @@ def _source(x: Any) -> Any:
     if isinstance(x, Node):
         return x
     array = np.asarray(x)
-    if array.ndim and array.size and (array == array.reshape(-1)[0]).all():
+    if array.ndim and uniform(array):
         return array.reshape(-1)[0].reshape(())
     return array
 

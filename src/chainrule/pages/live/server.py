@@ -11,7 +11,9 @@ import hmac
 import json
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ...errors import ChainruleError, UnsupportedError
@@ -103,17 +105,54 @@ async def told(error: Exception, send: Callable[[Any], Awaitable[None]]) -> None
     await send({"error": str(error)})
 
 
-def free_port(wanted: int) -> int:
-    """The port, or the next one that is free; ChainruleError if there is none."""
+def bound(wanted: int) -> socket.socket:
+    """A socket that listens on the port, or on the next one that is free.
+
+    It listens before the address is told, so whoever opens that at once is answered.
+    """
     for port in range(wanted, min(wanted + TRIES, 65536)):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOST, port))
+            listening.listen()
+        except OSError:
+            listening.close()
+            continue
+        return listening
     raise ChainruleError(f"no port is free from {wanted} to {wanted + TRIES - 1}: give another")
+
+
+def _server(
+    page: Callable[[], str], handler: Handler, port: int, say: Callable[[str], None]
+) -> tuple[Callable[[], None], Callable[[], None], str]:
+    """What runs a server and what ends it, and its address, which `say` is told."""
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise missing(error) from error
+    token = secrets.token_urlsafe(16)
+    with ExitStack() as closing:
+        listening = closing.enter_context(bound(port))
+        chosen = listening.getsockname()[1]
+        application = app(page, handler, token, chosen)
+        closing.pop_all()
+    if chosen != port:
+        say(f"port {port} is taken, {chosen} is used")
+    server = uvicorn.Server(uvicorn.Config(
+        application, log_level="warning", ws_max_size=LARGEST_MESSAGE, timeout_graceful_shutdown=2,
+    ))  # fmt: skip
+
+    def run() -> None:
+        with listening:
+            server.run(sockets=[listening])
+
+    def end() -> None:
+        server.should_exit = True
+
+    address = f"http://{HOST}:{chosen}/?token={token}"
+    say(f"open {address}   (Ctrl-C ends)")
+    return run, end, address
 
 
 def serve(
@@ -121,23 +160,24 @@ def serve(
     show: bool = False,
 ) -> None:  # fmt: skip
     """Serve until Ctrl-C. `say` is told the address, `show` opens it."""
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise missing(error) from error
-    chosen = free_port(port)
-    if chosen != port:
-        say(f"port {port} is taken, {chosen} is used")
-    token = secrets.token_urlsafe(16)
-    application = app(page, handler, token, chosen)
-    address = f"http://{HOST}:{chosen}/?token={token}"
-    say(f"open {address}   (Ctrl-C ends)")
+    run, _, address = _server(page, handler, port, say)
     if show:
         import webbrowser
 
         webbrowser.open(address)
-    settings = uvicorn.Config(
-        application, HOST, chosen, log_level="warning", ws_max_size=LARGEST_MESSAGE,
-        timeout_graceful_shutdown=2,
-    )  # fmt: skip
-    uvicorn.Server(settings).run()
+    run()
+
+
+@contextmanager
+def serving(
+    page: Callable[[], str], handler: Handler, port: int, say: Callable[[str], None]
+) -> Iterator[Callable[[], None]]:
+    """Serve beside what else this process does; yields what waits until Ctrl-C."""
+    run, end, _ = _server(page, handler, port, say)
+    thread = threading.Thread(target=run, name="chainrule-pages", daemon=True)
+    thread.start()
+    try:
+        yield thread.join
+    finally:
+        end()
+        thread.join(5)

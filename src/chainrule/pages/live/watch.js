@@ -17,6 +17,9 @@ const watching = () => {
       if (old) old.replaceWith(fresh);
       else main.append(fresh);
     }
+    for (const section of main.querySelectorAll(":scope > section")) {
+      if (!order.includes(section.id)) section.remove();
+    }
     for (const id of order) main.append(document.getElementById(id));
     explorer.start(main);
   };

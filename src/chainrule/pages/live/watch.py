@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from ...errors import RunError
@@ -15,7 +16,9 @@ from ..page import Section, page, read
 from ..report import sections
 
 PERIOD = 1.0
-"""Seconds between two looks at the folder."""
+"""Seconds between two looks at the folder, at least."""
+SHARE = 4
+"""After a look that took some time, so many times as long is waited: training goes first."""
 ENDED = ("finished", "failed")
 
 
@@ -58,6 +61,7 @@ async def handle(ws: Any, send: Callable[[Any], Awaitable[None]], folder: Path) 
     async def grow() -> None:
         nonlocal seen
         while True:
+            began = monotonic()
             now = stamp(folder)
             if now != seen:
                 found = await anyio.to_thread.run_sync(content, folder)
@@ -68,7 +72,7 @@ async def handle(ws: Any, send: Callable[[Any], Awaitable[None]], folder: Path) 
                     {"id": s.id, "title": s.title, "html": s.element()} for s in changed
                 ]})  # fmt: skip
                 seen = now
-            await anyio.sleep(PERIOD)
+            await anyio.sleep(max(PERIOD, SHARE * (monotonic() - began)))
 
     async with anyio.create_task_group() as group:
         group.start_soon(grow)
