@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from typing import Any
 
 import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.explain import examine, paths, walk, why
+from chainrule.explain import derive, examine, explore, paths, rails, show, walk, why
 from tests.ops.cases import CASES
 
 
@@ -47,6 +48,47 @@ def test_every_gate(case: Any, dtype: Any) -> None:
                     assert answer.gradient == found.gradient
                     assert (answer.gradient == 0) <= bool(answer.ends)
                 assert json.dumps(answer.json()) and str(answer)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_every_gate_is_derived(case: Any, dtype: Any) -> None:
+    for shapes in case.shapes:
+        given = [
+            cr.tensor(a) if np.asarray(a).dtype.kind == "f" else a for a in case.draw(shapes, dtype)
+        ]
+        f = result(case.function(*given))
+        if f is None or f.node is None:
+            continue
+        try:
+            found = derive(f, names={})
+        except cr.errors.GraphError as error:
+            assert "several outputs" in str(error)
+            continue
+        assert found.verify() < max(1e-11, 1e3 * np.finfo(dtype).eps)  # 12 digits are written
+        assert str(found) and found.latex().count("{") == found.latex().count("}")
+        ET.fromstring(f"<div>{found.mathml()}</div>")
+        for line in found.lines:
+            assert line.matrix or line.index or line.reason
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_every_gate_is_drawn(case: Any) -> None:
+    for shapes in case.shapes:
+        given = [
+            cr.tensor(a) if np.asarray(a).dtype.kind == "f" else a
+            for a in case.draw(shapes, np.float64)
+        ]
+        f = result(case.function(*given))
+        if f is None or f.node is None:
+            continue
+        explained = examine(f, {})
+        ET.fromstring(show(explained, flat=True).svg)
+        assert rails(explained, flat=True).count("\n") >= len(explained.gates)
+        page = explore(explained).page()
+        assert "NaN" not in json.dumps(explore(explained).data) and page.count("</html>") == 1
 
 
 def test_the_local_of_a_broadcast_is_no_number() -> None:

@@ -218,3 +218,10 @@ def test_numbers_near_one_over_a_whole_number_are_written_so() -> None:
     x = cr.tensor(np.ones(6, np.float32))
     found = derive((x * x).mean() - x[0] / 7, names={"x": x})
     assert "0.1666" not in str(found) and "0.1428" not in str(found) and found.verify() < 1e-6
+
+
+def test_casts_between_dtypes() -> None:
+    w = cr.tensor(np.array([1.0, 2.0, 3.0], np.float32))
+    x = np.array([0.5, -1.0, 2.0])
+    found = derive((w.astype(np.float64) * x).sum(), names={"w": w, "x": x})
+    assert gradients(found) == ["∂f/∂w = x"] and found.verify() < 1e-7

@@ -72,7 +72,8 @@ def backward(order: Sequence[Node], naming: Naming) -> Backward:
                 given = [
                     made[x] if isinstance(x, Node) else held.get(id(x), x) for x in node.inputs
                 ]
-                if isinstance(node.primitive, Elementwise):  # operands in full shape
+                if isinstance(node.primitive, Elementwise) and not node.params:
+                    # operands in full shape
                     made[node] = elementwise(node.primitive, *given)
                 else:
                     made[node] = bind(node.primitive, tuple(given), node.params or {})

@@ -149,9 +149,10 @@ class Writer:
         s = self.syntax
         operands, out = x.params["spec"].split("->")  # type: ignore[index]
         first, second = operands.split(",")
-        a, b = (self.matrix(y) for y in x.inputs)
-        if not first or not second:
+        if not first or not second:  # a number times an array
+            a, b = (self.matrix(y) for y in x.inputs)
             return s.product([a, b] if not first else [b, a], s.juxtapose)
+        a, b = (self._full(y) for y in x.inputs)
         simple = all(len(set(t)) == len(t) <= 2 for t in (first, second, out))
         summed = [c for c in first if c in second and c not in out]
         lost = [c for c in first + second if c not in out and c not in summed]
@@ -171,6 +172,28 @@ class Writer:
             return self._times(right, a)
         return self._times(left, right)
 
+    def _full(self, y: Any) -> Part:
+        """An operand of a matrix product: of one number everywhere, with its columns of ones."""
+        part, shape = self.matrix(y), np.shape(_data(y))
+        if not shape or not self._single(y):
+            return part
+        if len(shape) > 2:
+            raise NoForm(f"an array of {len(shape)} axes: index form only")
+        ones = self._ones(shape[0])
+        if len(shape) == 2:
+            ones = self._times(ones, self.syntax.transpose(self._ones(shape[1])))
+        if part[0] == "1":
+            return ones
+        return self.syntax.product([part, ones], self.syntax.juxtapose)
+
+    def _single(self, x: Any) -> bool:
+        """Whether an operand is written as one number, whatever its shape."""
+        x = _source(x)
+        if not np.shape(_data(x)):
+            return True
+        made = isinstance(x, Node) and x not in self.symbols
+        return made and isinstance(x.primitive, Elementwise) and all(map(self._single, x.inputs))
+
     def _times(self, a: Part, b: Part) -> Part:
         """A product of matrices."""
         return self.syntax.product([a, b], " @ " if self.syntax.python else self.syntax.juxtapose)
@@ -189,17 +212,13 @@ class Writer:
 
     def _linear(self, x: Node) -> Part:
         s, y = self.syntax, x.inputs[0]
-        inner, shape, out = self.matrix(y), np.shape(_data(y)), x.shape
+        inner, shape, out = self._full(y), np.shape(_data(y)), x.shape
         if x.name == "permute":
             return s.transpose(inner) if len(shape) == 2 else inner
         if x.name == "broadcast" and len(shape) == 1 and len(out) == 2:
             if x.params["map"].reads[0].terms == ((1, 1),):  # type: ignore[index]
                 return self._times(self._ones(out[0]), s.transpose(inner))
             return self._times(inner, s.transpose(self._ones(out[1])))
-        if x.name == "broadcast" and not shape:
-            ones = self._ones(out[0]) if len(out) == 1 else None
-            if ones is not None:
-                return s.product([inner, ones], s.juxtapose)
         if x.name == "sum" and not out:
             return s.everything(inner)
         if x.name == "sum" and len(shape) == 2 and len(out) == 1:
@@ -226,8 +245,9 @@ class Writer:
             if x.ndim == 0:
                 return self._number(float(x))
             return s.name(self.named(x), at)
+        at = at if x.shape else ()
         if x in self.symbols and not top:
-            return s.name(self.symbols[x], at if x.shape else ())
+            return s.name(self.symbols[x], at)
         if x.primitive is None:
             raise NoForm("a value without a name")
         name = x.name
@@ -347,17 +367,13 @@ def _source(x: Any) -> Any:
     """What an operand is, behind copies of one number; a Python number as an array."""
     while isinstance(x, Node) and x.name in ("broadcast", "cast"):
         y = x.inputs[0]
-        if np.shape(_data(y)) and not (x.name == "cast" and not isinstance(y, Node)):
-            break
-        if x.name == "broadcast" and isinstance(y, Node):
+        if np.shape(_data(y)) and (x.name == "broadcast" or isinstance(y, Node)):
             break
         x = y
     if isinstance(x, Node):
         return x
     array = np.asarray(x)
-    if array.ndim and uniform(array):
-        return array.reshape(-1)[0].reshape(())
-    return array
+    return array.reshape(-1)[0].reshape(()) if array.ndim and uniform(array) else array
 
 
 def _data(x: Any) -> Any:
