@@ -66,7 +66,9 @@ class Explorer {
       </div>
       <nav class="cr-way" aria-label="Open boxes"></nav>
       <div class="cr-pane" tabindex="-1"></div>
-      <div class="cr-panel" aria-live="polite"></div>`;
+      <div class="cr-panel" aria-live="polite"></div>
+      ${this.data.formulas ? `<details class="cr-formulas"><summary>Formulas</summary>
+        ${this.data.formulas}</details>` : ""}`;
     this.el.append(bar);
     const find = (name) => bar.querySelector(name);
     [this.slider, this.where, this.way, this.pane, this.panel] =

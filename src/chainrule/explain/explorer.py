@@ -21,6 +21,7 @@ from ..core.node import Node
 from ..errors import ChainruleError
 from ..files import write_text
 from ..ops.tensor import Tensor
+from .derive import derive
 from .forms import WORDS
 from .gates import Explanation, GateRecord, InputRecord, VariableRecord, examine
 from .names import Names
@@ -34,6 +35,8 @@ THOROUGH = 1000
 """Graphs of at most so many gates are shown with the structure of each local Jacobian."""
 TRACED = 300
 """Of at most so many gates the paths of every variable are shown."""
+DERIVED = 100
+"""Of at most so many gates the formulas are shown."""
 PLAIN = 60_000
 """Larger data is packed (gzip)."""
 
@@ -160,6 +163,7 @@ def explorer(explanation: Explanation) -> Explorer:
         ],
         "note": "".join(explanation.heading()[1:] or explanation.heading()).strip()
         if not explanation.expression else "",
+        "formulas": _formulas(explanation) if len(explanation.gates) <= DERIVED else "",
     }  # fmt: skip
     shown = f"{explanation.name} = {title}" if title else f"The graph of {explanation.name}"
     return Explorer(shown, data)
@@ -227,6 +231,14 @@ def _paths(explanation: Explanation, v: VariableRecord) -> dict[str, Any]:
     if not v.gradient[at]:
         found["why"] = str(reason(*given))
     return {"paths": found}
+
+
+def _formulas(explanation: Explanation) -> str:
+    """The gradients as formulas, in MathML; "" where there are none (loops)."""
+    try:
+        return derive(explanation).mathml()
+    except ChainruleError:
+        return ""
 
 
 def _branches(branches: Any) -> list[list[str]]:

@@ -177,7 +177,7 @@ def test_latex_and_mathml() -> None:
     )
     assert text.count("{") == text.count("}")
     assert ET.fromstring(f"<div>{d.mathml()}</div>").findall("p/math")
-    assert d._repr_latex_().startswith("$$") and "<math>" in d._repr_html_()
+    assert d._repr_latex_().startswith("$$") and "<math displ" in d._repr_html_()
 
 
 def test_functions_and_what_to_derive_by() -> None:

@@ -25,11 +25,11 @@ from ..paths import node_of
 from ..picture import escape
 from .backward import Backward, backward
 from .syntax import Latex, MathML, Part, Python, Text
-from .writing import ONES, NoForm, Writer
+from .writing import NoForm, Writer
 
 INDICES = "ijklmnpqrtuvw"
 LETTERED = {"weight": "W", "bias": "b"}
-TITLES = {"value": "values", "shared": "needed by several gradients", "gradient": "gradients"}
+TITLES = {"value": "Values", "shared": "Needed by several gradients", "gradient": "Gradients"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +128,15 @@ class Derivation:
         return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
 
     def mathml(self) -> str:
-        """All lines in MathML, as a list for a page."""
+        """All lines in MathML under their titles, for a page."""
+        body, before = "", ""
+        for line in self.lines:
+            if line.kind != before:
+                body += f"<h4>{TITLES[line.kind]}</h4>"
+                before = line.kind
+            body += f"<p>{line.mathml}</p>"
         legend = f"<p>where {escape('; '.join(self.legend))}</p>" if self.legend else ""
-        return "".join(f"<p>{x.mathml}</p>" for x in self.lines) + legend
+        return body + legend
 
     def _repr_latex_(self) -> str:
         return f"$${self.latex()}$$"
@@ -313,7 +319,7 @@ class _Deriving:
         for n, name in self.found.names.items():
             if n in self.found.constants and name in used - set(self.naming.arrays.values()):
                 found.append(f"{name} is a constant, {_summary(self.found.arrays[n])}")
-        return found + ([f"{ONES} is a column of ones"] if ONES in written else [])
+        return found + ([f"{Text.ones} is a column of ones"] if Text.ones in written else [])
 
     def _named(self, of: Sequence[Node], symbols: dict[Node, str]) -> str:
         """The recorded value that a shared gradient is the gradient of, by the best name."""

@@ -26,6 +26,8 @@ class Text:
 
     python = False
     times, hadamard, juxtapose = "·", " ∘ ", " "
+    ones = "𝟏"
+    """A column of ones."""
 
     def name(self, name: str, letters: Sequence[str] = ()) -> Part:
         return (f"{name}_{self.indices(letters)}" if letters else name), ATOM
@@ -63,6 +65,10 @@ class Text:
 
     def negate(self, part: Part) -> Part:
         return f"-{self.group(part, PRODUCT)}", UNARY
+
+    def positive(self, part: Part) -> Part | None:
+        """What is negated, if that is all that the part does."""
+        return (part[0][1:], PRODUCT) if part[0][0] == "-" and part[1] <= UNARY else None
 
     def power(self, base: Part, exponent: Part) -> Part:
         digits = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -110,6 +116,7 @@ class Latex(Text):
     """LaTeX, without the dollars."""
 
     times, hadamard, juxtapose = r" \cdot ", r" \circ ", r" \, "
+    ones = r"\mathbf{1}"
 
     def name(self, name: str, letters: Sequence[str] = ()) -> Part:
         base, digits = numbered(name)
@@ -198,6 +205,12 @@ class MathML(Text):
     def negate(self, part: Part) -> Part:
         return f"<mrow><mo>−</mo>{self.group(part, PRODUCT)}</mrow>", UNARY
 
+    def positive(self, part: Part) -> Part | None:
+        minus, end = "<mrow><mo>−</mo>", "</mrow>"
+        if part[1] != UNARY or not part[0].startswith(minus):
+            return None
+        return part[0][len(minus) : -len(end)], PRODUCT
+
     def power(self, base: Part, exponent: Part) -> Part:
         return f"<msup>{_row((self.group(base, ATOM), ATOM))}{_row(exponent)}</msup>", POWER
 
@@ -227,7 +240,7 @@ class MathML(Text):
         return f"{left[0]}<mo>=</mo>{right[0]}"
 
     def equals(self, left: Part, right: Part) -> str:
-        return f"<math><mrow>{left[0]}<mo>=</mo>{right[0]}</mrow></math>"
+        return f'<math displaystyle="true"><mrow>{left[0]}<mo>=</mo>{right[0]}</mrow></math>'
 
 
 def _row(part: Part) -> str:

@@ -12,7 +12,7 @@ from ...core.node import Node
 from ...core.primitive import Elementwise, LinearGate
 from ..numbers import number
 from .backward import uniform
-from .syntax import ATOM, PRODUCT, UNARY, Part, Text
+from .syntax import ATOM, Part, Text
 
 SUMS = {"add": "+", "sub": "−"}
 SIGNS = {
@@ -20,8 +20,6 @@ SIGNS = {
     "greater_equal": "≥",
 }  # fmt: skip
 LETTERS = "ijklmnpqrtuvw"
-ONES = "𝟏"
-"""A column of ones."""
 EXACT = 8
 """Numbers of more digits than that are rounded ones."""
 
@@ -110,9 +108,8 @@ class Writer:
         first, second = parts
         if self.syntax.python:
             sign = sign.replace("−", "-")
-        elif second[0].startswith("-") and second[1] <= UNARY:  # a + -b is a − b
-            second = (second[0][1:], PRODUCT)
-            sign = "−" if sign == "+" else "+"
+        elif (positive := self.syntax.positive(second)) is not None:  # a + -b is a − b
+            second, sign = positive, "−" if sign == "+" else "+"
         return self.syntax.sum(first, sign, second)
 
     def _signed(
@@ -208,7 +205,7 @@ class Writer:
         return s.number(text)
 
     def _ones(self, n: int) -> Part:
-        return (f"ones({n})", ATOM) if self.syntax.python else self.syntax.number(ONES)
+        return (f"ones({n})", ATOM) if self.syntax.python else self.syntax.number(self.syntax.ones)
 
     def _linear(self, x: Node) -> Part:
         s, y = self.syntax, x.inputs[0]
@@ -219,6 +216,12 @@ class Writer:
             if x.params["map"].reads[0].terms == ((1, 1),):  # type: ignore[index]
                 return self._times(self._ones(out[0]), s.transpose(inner))
             return self._times(inner, s.transpose(self._ones(out[1])))
+        if x.name == "broadcast" and len(shape) == len(out) == 2:  # a column, or a row
+            reads = [p.terms for p in x.params["map"].reads]  # type: ignore[index]
+            if shape[1] == 1 and reads[0] == ((0, 1),):
+                return self._times(inner, s.transpose(self._ones(out[1])))
+            if shape[0] == 1 and reads[1] == ((1, 1),):
+                return self._times(self._ones(out[0]), inner)
         if x.name == "sum" and not out:
             return s.everything(inner)
         if x.name == "sum" and len(shape) == 2 and len(out) == 1:
@@ -233,6 +236,9 @@ class Writer:
             len(shape) == 1 or shape[1] == 1
         ):  # fmt: skip
             return inner
+        row = {(1, *shape), shape[1:]} if len(shape) in (1, 2) else set()
+        if x.name == "reshape" and tuple(out) in row and (len(shape) == 1 or shape[0] == 1):
+            return s.transpose(inner)
         raise NoForm(f"{x.name} has no matrix form")
 
     # -- index form ---------------------------------------------------------------------------
