@@ -25,7 +25,7 @@ from .names import Naming
 from .nonfinite import first_nonfinite
 from .numbers import number, place
 from .slopes import Closing, closings
-from .why import why
+from .why import Why, asked, reason, why
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,9 +61,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer (where an array of weights is used first), in forward order.
+    """One layer (where an array of weights is used, first or only), in forward order.
 
-    Root mean squares of its output, of the gradient that reaches it, of its weights and of their
+    Root mean squares of its output (over all steps of a loop: the first one starts at 0), of the gradient that reaches it, of its weights and of their
     gradient; the shares of units behind it that are dead, of entries that are saturated; the
     size of one update beside that of the weights. NaN where there is none.
     """
@@ -285,8 +285,10 @@ class _Diagnosing:
 
     def _layers(self) -> tuple[Layer, ...]:
         firsts: dict[int, tuple[Node, Parameter, Node]] = {}
+        nodes: dict[int, list[Node]] = {}
         for use in self.uses:
             firsts.setdefault(id(use[1]), use)
+            nodes.setdefault(id(use[1]), []).append(use[0])
         ordered = list(firsts.values())
         layers = []
         for k, (node, parameter, leaf) in enumerate(ordered):
@@ -301,8 +303,8 @@ class _Diagnosing:
                 Layer(
                     self.of.get(id(parameter), parameter.name or "weight"),
                     node.shape,
-                    _rms(node.value),
-                    _rms(self.upstream[node]),
+                    _mean([n.value for n in nodes[id(parameter)]]),
+                    _mean([self.upstream[n] for n in nodes[id(parameter)]]),
                     _rms(parameter.numpy()),
                     _rms(self.upstream[leaf]),
                     dead,
@@ -349,7 +351,7 @@ class _Diagnosing:
             node = reached.get(id(p))
             if node is not None and (not p.size or np.any(self.upstream[node])):
                 continue
-            answer = why(self.total, p, names={})
+            answer = self._why(p, node)
             ends = "; ".join(f"{e.gate}: {e.text}" for e in answer.ends[:2])
             text = (
                 "it is not used, or only through constants"
@@ -366,6 +368,16 @@ class _Diagnosing:
                 if node is None
                 else "See the dead units or zero weights on its way to the loss.",
             )
+
+    def _why(self, p: Parameter, node: Node | None) -> Why:
+        """Why a parameter gets no gradient."""
+        if node is None:
+            return why(self.total, p, names={})
+        gradient = self.upstream[node]
+        at = asked(self.order, self.naming, node, gradient) if p.size else ()
+        if not p.size:
+            return Why(p.name, "", 0.0, "zero", "it has no entries")
+        return reason(self.order, self.naming, node, gradient, at)
 
     def _units(self) -> None:
         for c in self.closings:
@@ -493,11 +505,12 @@ class _Diagnosing:
             return
         most, name = max(found)
         if most > HIGH:
+            times = f"{100 * most:.0f} % of" if most < 10 else f"{number(most, 2)} times"
             self.add(
                 "rate too high",
                 "warning",
                 name,
-                f"one update changes its weights by {100 * most:.0f} % of their size",
+                f"one update changes its weights by {times} their size",
                 "A rate ten times smaller; about 0.1 % is usual.",
             )
         elif most < LOW and any(x.gradient > 0 for x in layers):
@@ -539,7 +552,10 @@ def _uses(node: Node, x: Node) -> bool:
 
 
 def _only_moves(node: Node) -> bool:
-    return isinstance(node.primitive, LinearGate)
+    """Whether a gate moves entries to places that are the same for all data (no lookup)."""
+    map = (node.params or {}).get("map")
+    looked_up = map is not None and any(p.table is not None for p in (*map.reads, *map.writes))
+    return isinstance(node.primitive, LinearGate) and not looked_up
 
 
 def _finite(x: Any) -> bool:
@@ -550,6 +566,11 @@ def _rms(x: Any) -> float:
     """The root mean square of all entries."""
     values = np.asarray(x[0] if isinstance(x, tuple) else x, np.float64)
     return float(np.sqrt((values * values).mean())) if values.size else 0.0
+
+
+def _mean(arrays: Sequence[Any]) -> float:
+    """The root mean square of all entries of arrays of one size."""
+    return float(np.sqrt(np.mean([_rms(x) ** 2 for x in arrays])))
 
 
 def _equal_columns(x: Any) -> bool:

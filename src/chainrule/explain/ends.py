@@ -63,6 +63,8 @@ class End:
     module: str = ""
     line: str = ""
     code: str = ""
+    serial: int = 0
+    """Gates that ran later have a larger one."""
 
     @property
     def advice(self) -> str:
@@ -88,7 +90,7 @@ def end(node: Node, cause: str, text: str, naming: Naming) -> End:
     expression = expression_of(node, [naming[x] for x in node.inputs])
     return End(
         cause, f"{naming[node]} = {expression}", text, ".".join(node.scope), place(node.line),
-        source(node.line),
+        source(node.line), node.serial,
     )  # fmt: skip
 
 

@@ -26,10 +26,10 @@ from .forms import WORDS
 from .gates import Explanation, GateRecord, InputRecord, VariableRecord, examine
 from .names import Names
 from .numbers import array, place, source
-from .paths import between, entry_of
+from .paths import between
 from .picture import draw, escape
 from .views import Views
-from .why import reason
+from .why import asked, reason
 
 THOROUGH = 1000
 """Graphs of at most so many gates are shown with the structure of each local Jacobian."""
@@ -225,7 +225,7 @@ def _paths(explanation: Explanation, v: VariableRecord) -> dict[str, Any]:
     if not np.size(v.value):
         return {}
     order = [*(x.node for x in explanation.variables), *(g.node for g in explanation.gates)]
-    at = entry_of(v.node, None, v.gradient)
+    at = asked(order, explanation.naming, v.node, v.gradient)
     given = (order, explanation.naming, v.node, v.gradient, at)
     found = between(*given, 8).json()
     if not v.gradient[at]:
@@ -236,7 +236,7 @@ def _paths(explanation: Explanation, v: VariableRecord) -> dict[str, Any]:
 def _formulas(explanation: Explanation) -> str:
     """The gradients as formulas, in MathML; "" where there are none (loops)."""
     try:
-        return derive(explanation).mathml()
+        return str(derive(explanation).mathml())
     except ChainruleError:
         return ""
 

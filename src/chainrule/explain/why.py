@@ -27,6 +27,8 @@ TINY = 1e-8
 """A gradient below this is called tiny."""
 SHRINKS = 1e-2
 """A gate that makes what comes back smaller than this share of it is named for that."""
+TRIED = 8
+"""So many entries are tried where no gradient says which one is meant."""
 CONSTANT = (
     "{0} is a constant, and gradients are taken by variables only. Make it with cr.tensor or "
     "cr.Parameter; what is computed under cr.no_grad, by detach() or stop_gradient(), in integers, "
@@ -92,7 +94,8 @@ def why(
     """Why the gradient of a result by an entry of a variable is what it is.
 
     The result is a Tensor or an Explanation, the variable a Tensor or the name that it has there.
-    `index` is an entry, by default that with the largest gradient. Of a gradient that is zero or
+    `index` is an entry, by default that with the largest gradient; where all are 0, of some that
+    whose changes get furthest. Of a gradient that is zero or
     missing, the places where the way ends, each with its cause, and what to try; of one that is
     tiny the gates that make it so; of another, its largest paths.
 
@@ -124,7 +127,8 @@ def why(
     if isinstance(variable, str):
         start = named(variable, naming)
         gradient = gradients(order, root)[start]
-        return reason(order, naming, start, gradient, entry_of(start, index, gradient))
+        at = asked(order, naming, start, gradient, index)
+        return reason(order, naming, start, gradient, at)
     if not isinstance(variable, Tensor) or variable.node is None:
         name = _held(variable, held, "x")
         came = origin(variable, held) if isinstance(variable, Tensor) else ""
@@ -135,13 +139,28 @@ def why(
     if leaf is None:
         return _no_path(order, variable, held, naming)
     gradient = gradients(order, root)[leaf]
-    answer = reason(order, naming, leaf, gradient, entry_of(variable, index, gradient))
+    answer = reason(order, naming, leaf, gradient, asked(order, naming, leaf, gradient, index))
     if leaf is variable.node or leaf.data is variable._value:
         return answer
     text = f"(by the value it had: it was assigned anew since) {answer.text}"
     return Why(
         answer.entry, answer.result, answer.gradient, answer.cause, text, answer.ends, answer.paths
     )
+
+
+def asked(
+    order: Sequence[Node], naming: Naming, leaf: Node, gradient: Any, index: Any = None
+) -> tuple[int, ...]:
+    """The entry asked for; else that with the largest gradient, or whose changes get furthest."""
+    at = entry_of(leaf, index, gradient)
+    if index is not None or not leaf.shape or np.any(gradient):
+        return at
+    tried = np.unique(np.linspace(0, np.size(gradient) - 1, TRIED).astype(int))
+    places = [tuple(int(i) for i in np.unravel_index(k, leaf.shape)) for k in tried]
+    last = [
+        max((e.serial for e in follow(order, leaf, place, naming)), default=0) for place in places
+    ]
+    return places[int(np.argmax(last))]
 
 
 def reason(

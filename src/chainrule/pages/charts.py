@@ -159,10 +159,10 @@ def _names(names: Sequence[tuple[float, str, int]]) -> list[str]:
     parts, before = [], -inf
     for y, name, k in sorted(names):
         before = max(y, before + 14)
-        shown = name if len(name) <= 14 else name[:13] + "…"
+        shown = name if len(name) <= 14 else "…" + name[-13:]
         parts.append(
             f'<text class="name" x="{WIDTH - RIGHT + 6:g}" y="{min(before, HEIGHT - 4) + 4:.1f}" '
-            f'style="fill:var(--s{k % 8})">{escape(shown)}</text>'
+            f'style="fill:var(--s{k % 8})"><title>{escape(name)}</title>{escape(shown)}</text>'
         )
     return parts
 

@@ -1,4 +1,4 @@
-"""Nine healthy trainings, at their start and under way, in which nothing serious may be found."""
+"""Ten healthy trainings, at their start and under way, in which nothing serious may be found."""
 
 from __future__ import annotations
 
@@ -90,7 +90,21 @@ def characters() -> Made:
     return Text(), loss, (tokens[:, :-1], tokens[:, 1:]), None
 
 
+class Stateful(Text):
+    """Its state starts as zeros, so the first product with the hidden weights is 0."""
+
+    def forward(self, tokens: Any, training: bool = False) -> Any:
+        zeros = np.zeros((1, tokens.shape[0], 16), np.float32)
+        h, _ = self.lstm(self.embedding(tokens), (zeros, zeros))
+        return self.out(h)
+
+
+def characters_with_a_state() -> Made:
+    _, *rest = characters()
+    return (Stateful(), *rest)  # type: ignore[return-value]
+
+
 HEALTHY: list[Callable[[], Made]] = [
     small_mlp, small_mlp_trained, deep_mlp, tanh_mlp_trained, linear_regression, convolutions,
-    convolutions_trained, autoencoder, characters,
+    convolutions_trained, autoencoder, characters, characters_with_a_state,
 ]  # fmt: skip
