@@ -61,11 +61,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer (where an array of weights is used, first or only), in forward order.
+    """One layer (where an array of weights is used), in forward order.
 
-    Root mean squares of its output (over all steps of a loop: the first one starts at 0), of the gradient that reaches it, of its weights and of their
-    gradient; the shares of units behind it that are dead, of entries that are saturated; the
-    size of one update beside that of the weights. NaN where there is none.
+    Root mean squares of its output (over all steps of a loop: the first one starts at 0), of the
+    gradient that reaches it, of its weights and of their gradient; the shares of units behind it
+    that are dead, of entries that are saturated; the size of one update beside that of the weights.
+    NaN where there is none.
     """
 
     name: str
