@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from chainrule.cli.app import run
 from chainrule.errors import RunError
 from chainrule.pages import report, sections
 from chainrule.train import Options, train
@@ -165,3 +168,41 @@ def test_many_classes_and_long_names(tmp_path: Path) -> None:
     true, taken = random.integers(0, 100, (2, 3000))
     text = confusion([f"class {k}" for k in range(100)], true, taken)
     assert text.count("<tr>") == CLASSES + 1 and "30 of 100 classes" in text
+
+
+def table(path: Path) -> str:
+    rows = "".join(f"{k},{k * k % 7},{'ab'[k % 2]},{k % 3}\n" for k in range(40))
+    (path / "my table.csv").write_text("w,h,c,k\n" + rows)
+    return "my table.csv"
+
+
+COMMANDS = {
+    "digits": lambda path: ["digits", "--hidden", "5,4", "--eager", "--clip", "0.5"],
+    "linear": lambda path: ["digits", "--model", "linear", "--loss", "hinge"],
+    "nothing hidden": lambda path: ["digits", "--hidden", "", "--seed", "3"],
+    "table": lambda path: [
+        table(path), "--target", "k", "--task", "regression", "--ignore", "c", "--ignore", "h",
+        "--hidden", "4",
+    ],
+    "text": lambda path: [
+        "text", table(path), "--level", "byte", "--length", "5", "--hidden", "4", "--embedding",
+        "3", "--layers", "1", "--batch", "2",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_the_command_repeats_the_run(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ["--epochs", "1", "--quiet", "--out"]
+    assert run(["train", *COMMANDS[kind](tmp_path), *common, "one"]) == 0
+    text = html.unescape(read(tmp_path / "one"))
+    shown = re.findall(r"<pre>(chainrule train .*?)</pre>", text)[0]
+    assert run([*shlex.split(shown)[1:], "--quiet", "--out", "two"]) == 0
+    one, two = (json.loads((tmp_path / name / SETTINGS).read_text()) for name in ("one", "two"))
+    assert one["data"] == two["data"] and one["training"] == two["training"]
+    assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
+        tmp_path / "two" / "model.safetensors"
+    ).read_bytes()

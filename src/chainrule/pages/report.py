@@ -29,7 +29,7 @@ from ..train.models import ACTIVATIONS, count_weights
 from ..train.options import LOSSES
 from ..train.run import REPORT, Run, load_run
 from ..train.runs import progress_of, state_of
-from ..train.sources import load_again
+from ..train.sources import OPTIONS, load_again
 from ..train.tasks import outputs
 from .charts import Series, chart, network
 from .page import Section, details, page, table
@@ -381,10 +381,22 @@ def _words(run: Run) -> Iterator[str]:
     yield str(data.get("path") or data.get("kind"))
     if isinstance(data.get("paths"), list):
         yield from map(str, data["paths"])
-    if data.get("target"):
-        yield from ("--target", str(data["target"]))
-    for name, value in training.items():
-        if value is None or value == [] or name == "compiled":
+    for name, default in OPTIONS.get(str(data.get("kind")), {}).items():
+        value = data.get(name)
+        if value in (None, default) or name == "files" or (value == [] and not default):
             continue
-        written = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield from (f"--{name}", written)
+        if isinstance(value, bool):
+            yield f"--{name}"
+        elif name == "ignore" and isinstance(value, list):
+            yield from (part for column in value for part in ("--ignore", str(column)))
+        else:
+            yield from (f"--{name}", _written(value))
+    for name, value in training.items():
+        if name == "compiled":
+            yield from ("--eager",) if value is False else ()
+        elif value is not None and (value != [] or name == "hidden"):
+            yield from (f"--{name}", _written(value))
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

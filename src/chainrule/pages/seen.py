@@ -162,10 +162,16 @@ def boundary(run: Run, inputs: Any, true: Any) -> str:
             'stroke="#fff"/>'
         )
     right = float((outputs(run, inputs).argmax(1) == true).mean()) if len(true) else 0.0
-    names = ", ".join(escape(c) for c in run.classes)
+    swatches = (
+        f'<span style="color:rgb({",".join(map(str, PALETTE[k % len(PALETTE)]))})">●</span> '
+        f"{escape(name)}"
+        for k, name in enumerate(run.classes)
+    )
+    names = run.encoder.features if run.encoder is not None else ("the first input", "the second")
     return (
         f"<p>The class at every point of the plane; {100 * right:.0f} % of the dots (the test "
-        f"part) lie in their own colour. Classes: {names}.</p>"
+        f"part) lie in their own colour. Across: {escape(names[0])}, up: {escape(names[1])}.</p>"
+        f"<p>{' &nbsp; '.join(swatches)}</p>"
         f'<svg class="boundary" viewBox="0 0 {side:g} {side:g}" role="img"><title>Decision '
         f'boundary</title><image href="{uri}" width="{side:g}" height="{side:g}" '
         f'preserveAspectRatio="none"/>{"".join(dots)}</svg>'
