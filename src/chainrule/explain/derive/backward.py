@@ -92,14 +92,16 @@ def backward(order: Sequence[Node], naming: Naming) -> Backward:
 
     types = [ArrayType(a.shape, a.dtype) for a in arrays]
     graph, _ = trace(program, types)
-    graph = tidy(settled(graph))
+    graph = settled(graph)
+    held = dict(zip(graph.inputs, arrays, strict=True))
+    graph = tidy(graph, held, len(order))
     values = dict(zip(order, graph.outputs, strict=False))
     gradients = dict(zip(upstream, graph.outputs[len(order) :], strict=True))
     named = [*(naming[n] for n in leaves), *_constant_names(constants, naming)]
     return Backward(
         graph,
         dict(zip(graph.inputs, named, strict=True)),
-        dict(zip(graph.inputs, arrays, strict=True)),
+        held,
         values,
         gradients,
         frozenset(graph.inputs[len(leaves) :]),

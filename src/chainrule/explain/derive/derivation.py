@@ -25,6 +25,7 @@ from ..paths import node_of
 from ..picture import escape
 from .backward import Backward, backward
 from .syntax import Latex, MathML, Part, Python, Text
+from .tidy import values_of
 from .writing import NoForm, Writer
 
 INDICES = "ijklmnpqrtuvw"
@@ -240,7 +241,7 @@ def _evaluated(form: str, arrays: dict[str, Any], line: Line, matrix: bool) -> A
     """The numbers that a formula in Python gives; it was written here and holds nothing else."""
     names = {k: np.asarray(v, np.float64) for k, v in {**arrays, **line.constants}.items()}
     scope: dict[str, Any] = {"F": {**line.functions, "sum": np.sum}, "N": names}
-    scope["ones"] = lambda n: np.ones((n, 1))
+    scope |= {"ones": lambda n: np.ones((n, 1)), "inf": np.inf, "nan": np.nan}
     with np.errstate(all="ignore"):
         if matrix:  # vectors are columns
             scope["N"] = {
@@ -250,9 +251,9 @@ def _evaluated(form: str, arrays: dict[str, Any], line: Line, matrix: bool) -> A
             return np.broadcast_to(found, _matrix_shape(line.shape)).reshape(line.shape)
         out = np.zeros(line.shape)
         code = compile(form, "<formula>", "eval")
-        letters = INDICES[: len(line.shape)]
+        scope |= {"range": range, "sum": sum, "int": int}
         for place in np.ndindex(*line.shape):
-            local = {**scope, **dict(zip(letters, place, strict=True)), "range": range, "sum": sum}
+            local = {**scope, **dict(zip(INDICES, place, strict=False))}
             out[place] = eval(code, {"__builtins__": {}, **local})
         return out
 
@@ -396,13 +397,7 @@ class _Deriving:
 
     def _values(self) -> dict[Node, Any]:
         if not hasattr(self, "_computed"):
-            values: dict[Any, Any] = dict(self.found.arrays)
-            with np.errstate(all="ignore"):
-                for node in self.found.graph.nodes:
-                    given = [values[x] if isinstance(x, Node) else x for x in node.inputs]
-                    assert node.primitive is not None
-                    values[node] = node.primitive.forward(*given, **(node.params or {}))
-            self._computed = values
+            self._computed = values_of(self.found.graph, self.found.arrays)
         return self._computed
 
     def _line(self, kind: str, name: str, x: Any, symbols: dict[Node, str], top: Any,
@@ -412,8 +407,10 @@ class _Deriving:
 
         def forms(syntax: Text) -> tuple[str | None, str | None, Writer]:
             """Both forms in one syntax; of Python the right sides alone."""
-            writer = Writer(syntax, symbols)
-            letters = list(INDICES[: len(shape)])
+            letters = [
+                c if n != 1 else "0" for c, n in zip(INDICES, shape, strict=False)
+            ]
+            writer = Writer(syntax, symbols, letters, self.found.arrays)
             found: list[str | None] = []
             for form in ("matrix", "index"):
                 try:

@@ -36,6 +36,10 @@ class Text:
         plain = all(len(c) == 1 for c in letters)
         return "".join(letters) if plain else f"[{','.join(letters)}]"
 
+    def looked_up(self, name: str, letters: Sequence[str]) -> str:
+        """An index that an array of indices gives."""
+        return f"{name}_{self.indices(letters)}"
+
     def number(self, text: str) -> Part:
         return text, UNARY if text.startswith("-") else ATOM
 
@@ -68,7 +72,7 @@ class Text:
 
     def positive(self, part: Part) -> Part | None:
         """What is negated, if that is all that the part does."""
-        return (part[0][1:], PRODUCT) if part[0][0] == "-" and part[1] <= UNARY else None
+        return (part[0][1:], PRODUCT) if part[0][0] == "-" and part[1] == UNARY else None
 
     def power(self, base: Part, exponent: Part) -> Part:
         digits = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -123,6 +127,9 @@ class Latex(Text):
         head = GREEK.get(base, base if len(base) == 1 else rf"\mathrm{{{_plain(base)}}}")
         below = ",".join(filter(None, (digits, self.indices(letters))))
         return (f"{head}_{{{below}}}" if below else head), ATOM
+
+    def looked_up(self, name: str, letters: Sequence[str]) -> str:
+        return self.name(name, letters)[0]
 
     def group(self, part: Part, least: int) -> str:
         return part[0] if part[1] >= least else rf"\left({part[0]}\right)"
@@ -248,7 +255,10 @@ def _row(part: Part) -> str:
 
 
 class Python(Text):
-    """Expressions that Python evaluates: matrices with columns for vectors, or single entries."""
+    """Expressions that Python evaluates: matrices with columns for vectors, or single entries.
+
+    What stands inside of something comes in parentheses, whatever it is.
+    """
 
     python = True
     times, hadamard, juxtapose = " * ", " * ", " * "
@@ -256,8 +266,14 @@ class Python(Text):
     def name(self, name: str, letters: Sequence[str] = ()) -> Part:
         return f"N[{name!r}]" + (f"[{','.join(letters)}]" if letters else ""), ATOM
 
+    def looked_up(self, name: str, letters: Sequence[str]) -> str:
+        return f"int(N[{name!r}][{','.join(letters)}])"
+
     def product(self, parts: Sequence[Part], between: str, numbers: int = 0) -> Part:
         return "(" + between.join(self.group(p, ATOM) for p in parts) + ")", ATOM
+
+    def sum(self, first: Part, sign: str, second: Part) -> Part:
+        return f"(({first[0]}) {sign.replace('−', '-')} ({second[0]}))", ATOM
 
     def divide(self, over: Part, under: Part) -> Part:
         return f"(({over[0]}) / ({under[0]}))", ATOM
@@ -266,7 +282,10 @@ class Python(Text):
         return f"(({base[0]}) ** ({exponent[0]}))", ATOM
 
     def negate(self, part: Part) -> Part:
-        return f"(-({part[0]}))", ATOM
+        return f"-({part[0]})", UNARY
+
+    def positive(self, part: Part) -> Part | None:
+        return (part[0][1:], ATOM) if part[0][0] == "-" and part[1] == UNARY else None
 
     def transpose(self, part: Part) -> Part:
         return f"({part[0]}).T", ATOM

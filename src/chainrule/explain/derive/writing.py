@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,23 @@ class NoForm(Exception):
 
 
 class Writer:
-    """Formulas of one graph in one syntax. `symbols` are the nodes that stand by their name."""
+    """Formulas of one graph in one syntax. `symbols` are the nodes that stand by their name.
 
-    def __init__(self, syntax: Text, symbols: Mapping[Node, str]) -> None:
+    `letters` are the indices of the line that is written, `arrays` the values of leaves.
+    """
+
+    def __init__(
+        self, syntax: Text, symbols: Mapping[Node, str], letters: Sequence[str] = (),
+        arrays: Mapping[Node, Any] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        self.arrays = arrays
         self.syntax, self.symbols = syntax, symbols
         self.constants: dict[str, Any] = {}
         """Arrays among the gates' constants, by the names they got."""
         self.functions: dict[str, Any] = {}
         """What the functions in formulas compute."""
-        self._letters: list[str] = []
-        """Those of the sums around the place that is being written."""
+        self._letters = list(letters)
+        """Those that have a meaning where is being written: of the line, and of sums around."""
 
     def named(self, array: Any) -> str:
         """A name for a constant array."""
@@ -106,9 +114,7 @@ class Writer:
 
     def _sum(self, parts: list[Part], sign: str) -> Part:
         first, second = parts
-        if self.syntax.python:
-            sign = sign.replace("−", "-")
-        elif (positive := self.syntax.positive(second)) is not None:  # a + -b is a − b
+        if (positive := self.syntax.positive(second)) is not None:  # a + -b is a − b
             second, sign = positive, "−" if sign == "+" else "+"
         return self.syntax.sum(first, sign, second)
 
@@ -157,15 +163,18 @@ class Writer:
         if not simple or len(summed) > 1 or lost or kept:
             raise NoForm(f"the contraction {x.params['spec']} is no product of matrices")  # type: ignore[index]
         free = [t.replace(summed[0], "") if summed else t for t in (first, second)]
+        a_first = True
         if out and free[0] + free[1] != out:  # the other order
             first, second, a, b, free = second, first, b, a, free[::-1]
+            a_first = False
         if not summed:  # an outer product of vectors
             return self._times(a, s.transpose(b))
         k = summed[0]
-        left = a if len(first) == 2 and first[1] == k else s.transpose(a)
-        right = b if second[0] == k else s.transpose(b)
+        x1, x2 = x.inputs if a_first else x.inputs[::-1]
+        left = a if len(first) == 2 and first[1] == k else self._transposed(x1, a)
+        right = b if second[0] == k else self._transposed(x2, b)
         if not free[0] and free[1]:  # a row: written as a column
-            right = b if second[1:] == k else s.transpose(b)
+            right = b if second[1:] == k else self._transposed(x2, b)
             return self._times(right, a)
         return self._times(left, right)
 
@@ -177,11 +186,17 @@ class Writer:
         if len(shape) > 2:
             raise NoForm(f"an array of {len(shape)} axes: index form only")
         ones = self._ones(shape[0])
-        if len(shape) == 2:
+        if len(shape) == 2 and shape[1] > 1:
             ones = self._times(ones, self.syntax.transpose(self._ones(shape[1])))
         if part[0] == "1":
             return ones
         return self.syntax.product([part, ones], self.syntax.juxtapose)
+
+    def _transposed(self, x: Any, part: Part) -> Part:
+        """The transpose of an operand that is written like this; of a transpose what is inside."""
+        x = _source(x)
+        inside = isinstance(x, Node) and x not in self.symbols and x.name == "permute"
+        return self._full(x.inputs[0]) if inside else self.syntax.transpose(part)
 
     def _single(self, x: Any) -> bool:
         """Whether an operand is written as one number, whatever its shape."""
@@ -201,7 +216,8 @@ class Writer:
         if len(text) > EXACT and 1e-7 < abs(x) < 1:
             n = round(1 / x)
             if np.float32(1 / n) == np.float32(x):
-                return s.divide(s.number("1" if n > 0 else "-1"), s.number(str(abs(n))))
+                share = s.divide(s.number("1"), s.number(str(abs(n))))
+                return share if n > 0 else s.negate(share)
         return s.number(text)
 
     def _ones(self, n: int) -> Part:
@@ -211,7 +227,7 @@ class Writer:
         s, y = self.syntax, x.inputs[0]
         inner, shape, out = self._full(y), np.shape(_data(y)), x.shape
         if x.name == "permute":
-            return s.transpose(inner) if len(shape) == 2 else inner
+            return self._transposed(y, inner) if len(shape) == 2 else inner
         if x.name == "broadcast" and len(shape) == 1 and len(out) == 2:
             if x.params["map"].reads[0].terms == ((1, 1),):  # type: ignore[index]
                 return self._times(self._ones(out[0]), s.transpose(inner))
@@ -224,13 +240,16 @@ class Writer:
                 return self._times(self._ones(out[0]), inner)
         if x.name == "sum" and not out:
             return s.everything(inner)
-        if x.name == "sum" and len(shape) == 2 and len(out) == 1:
+        if x.name == "sum" and len(shape) == 2 and (len(out) == 1 or 1 in out):
             rows, columns = self._ones(shape[0]), self._ones(shape[1])
-            kept = x.params["map"].writes[0].terms[0][0]  # type: ignore[index]
-            along = [p.terms for p in x.params["map"].reads].index(((kept, 1),))  # type: ignore[index]
-            if along == 0:
+            kept = {t for p in x.params["map"].writes for t, _ in p.terms}  # type: ignore[index]
+            reads = [{t for t, _ in p.terms} for p in x.params["map"].reads]  # type: ignore[index]
+            if reads[0] <= kept and not reads[1] <= kept:
                 return self._times(inner, columns)
-            return self._times(s.transpose(inner), rows)
+            if reads[1] <= kept and not reads[0] <= kept:
+                if len(out) == 2:  # a row
+                    return self._times(s.transpose(rows), inner)
+                return self._times(self._transposed(y, inner), rows)
         column = {(shape[0], 1), (shape[0],)} if len(shape) in (1, 2) else set()
         if x.name == "reshape" and tuple(out) in column and (
             len(shape) == 1 or shape[1] == 1
@@ -306,7 +325,8 @@ class Writer:
             for letters, y in zip(both, x.inputs, strict=True)
         ]
         self._letters = outer
-        result = self.syntax.product(parts, self.syntax.juxtapose)
+        parts = [p for p in parts if p[0] != "1"] or parts[:1]
+        result = self.syntax.product(parts, self.syntax.juxtapose) if parts[1:] else parts[0]
         if not summed:
             return result
         return self.syntax.total(with_letters, result, [sizes[c] for c in summed])
@@ -317,18 +337,19 @@ class Writer:
         s, y = self.syntax, x.inputs[0]
         if map.in_view != map.in_shape or map.out_view != map.out_shape:
             return self._reshaped(x, at)
-        if any(p.table is not None for p in (*map.reads, *map.writes)):
-            raise NoForm(f"{x.name} reads through a table")
+        reads, writes = ([self._counting(p, x) for p in ps] for ps in (map.reads, map.writes))
         bound: dict[int, str] = {}
         conditions: list[tuple[str, Position]] = []
-        for letter, p in zip(at, map.writes, strict=True):
-            if p.offset == 0 and len(p.terms) == 1 and p.terms[0][1] == 1:
+        for letter, p, n in zip(at, writes, x.shape, strict=True):
+            if n == 1 and p.table is None and not p.terms:
+                continue
+            if p.table is None and p.offset == 0 and len(p.terms) == 1 and p.terms[0][1] == 1:
                 symbol = p.terms[0][0]
                 if symbol not in bound:
                     bound[symbol] = letter
                     continue
             conditions.append((letter, p))
-        needed = {t for p in (*map.reads, *(p for _, p in conditions)) for t, _ in p.terms}
+        needed = {t for p in (*reads, *(p for _, p in conditions)) for t, _ in p.terms}
         free = [k for k in range(len(map.sizes)) if k not in bound and (
             k in needed or map.sizes[k] != 1)]  # fmt: skip
         letters = self.fresh([*at, *self._letters], len(free))
@@ -336,12 +357,22 @@ class Writer:
         outer, self._letters = self._letters, [*self._letters, *letters]
 
         def written(p: Position) -> str:
-            return s.index(p.offset, [(names[k], a) for k, a in p.terms])
+            if p.table is None:
+                return s.index(p.offset, [(names[k], a) for k, a in p.terms])
+            table = _source(x.inputs[1 + p.table])
+            if not isinstance(table, Node) and not table.ndim:
+                return str(int(table))
+            if isinstance(table, Node) and table not in self.symbols:
+                raise NoForm(f"{x.name} reads where {table.name} says")
+            own = self.symbols[table] if isinstance(table, Node) else self.named(table)
+            return s.looked_up(own, [names[k] for k, _ in p.terms])
 
-        inner = self.index(y, [written(p) for p in map.reads])
+        inner = self.index(y, [written(p) for p in reads])
         self._letters = outer
         parts = [inner]
-        for p, n in zip(map.reads, map.in_view, strict=True):
+        for p, n in zip(reads, map.in_view, strict=True):
+            if p.table is not None:
+                continue
             low = p.offset + sum(min(a * (map.sizes[k] - 1), 0) for k, a in p.terms)
             high = p.offset + sum(max(a * (map.sizes[k] - 1), 0) for k, a in p.terms)
             if low < 0 or high >= n:
@@ -360,6 +391,15 @@ class Writer:
             return result
         return s.total(letters, result, [map.sizes[k] for k in free])
 
+    def _counting(self, p: Position, x: Node) -> Position:
+        """A position in a table that counts 0, 1, 2 … as the symbol itself."""
+        if p.table is None or len(p.terms) != 1:
+            return p
+        table = _source(x.inputs[1 + p.table])
+        values = self.arrays.get(table) if isinstance(table, Node) else table
+        counts = values is not None and np.array_equal(values, np.arange(np.size(values)))
+        return Position(((p.terms[0][0], 1),)) if counts else p
+
     def _reshaped(self, x: Node, at: Sequence[str]) -> Part:
         """A reshape that only adds or drops axes of length 1."""
         shape, out = np.shape(_data(x.inputs[0])), x.shape
@@ -373,7 +413,8 @@ def _source(x: Any) -> Any:
     """What an operand is, behind copies of one number; a Python number as an array."""
     while isinstance(x, Node) and x.name in ("broadcast", "cast"):
         y = x.inputs[0]
-        if np.shape(_data(y)) and (x.name == "broadcast" or isinstance(y, Node)):
+        plain = not isinstance(y, Node)
+        if np.shape(_data(y)) and (not plain or not uniform(np.asarray(y))):
             break
         x = y
     if isinstance(x, Node):
