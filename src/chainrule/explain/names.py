@@ -38,6 +38,7 @@ class Naming:
             own = getattr(handle, "name", "")
             if own and node not in self.nodes:
                 self.nodes[node] = self._free(chain([own], (f"{own}#{k}" for k in count(2))))
+        self._taken.update(self.arrays.values())
         self._number(order, result)
 
     def _give(self, order: Sequence[Node], names: Names) -> None:

@@ -210,7 +210,7 @@ def test_constants_have_names_of_their_own_and_a_legend() -> None:
     found = derive((f + (x * np.full(3, 2.5)).sum() + (x * np.eye(3)[0]).sum()) / 3, names={"x": x})
     assert found.verify() < 1e-12
     text = str(found)
-    assert "A1 is a constant, 3, from " in text and "with 1 ones and 2 zeros" in text
+    assert "A1 is a constant: 3, from " in text and "with 1 ones and 2 zeros" in text
     assert "2.5" in text and "/3" in text
 
 

@@ -6,7 +6,7 @@ compiler's passes then share common parts and apply algebra.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
@@ -42,6 +42,8 @@ class Backward:
     gradients: dict[Node, Any]
     constants: frozenset[Node]
     """The leaves that are arrays of the program and no variables."""
+    notes: tuple[str, ...]
+    """What was assumed of the values, in words."""
 
 
 def backward(order: Sequence[Node], naming: Naming) -> Backward:
@@ -58,7 +60,9 @@ def backward(order: Sequence[Node], naming: Naming) -> Backward:
                 "formula for it; derive what is before and behind it"
             )
         for x in node.inputs:
-            if not isinstance(x, Node) and np.ndim(x) and not uniform(np.asarray(x)):
+            if isinstance(x, Node) or not np.ndim(x):
+                continue
+            if id(x) in naming.arrays or not uniform(np.asarray(x)):
                 constants.setdefault(id(x), np.asarray(x))
     arrays = [*(n.value for n in leaves), *constants.values()]
     made: dict[Node, Tensor] = {}
@@ -94,7 +98,7 @@ def backward(order: Sequence[Node], naming: Naming) -> Backward:
     graph, _ = trace(program, types)
     graph = settled(graph)
     held = dict(zip(graph.inputs, arrays, strict=True))
-    graph = tidy(graph, held, len(order))
+    graph, notes = tidy(graph, held, len(order))
     values = dict(zip(order, graph.outputs, strict=False))
     gradients = dict(zip(upstream, graph.outputs[len(order) :], strict=True))
     named = [*(naming[n] for n in leaves), *_constant_names(constants, naming)]
@@ -105,7 +109,13 @@ def backward(order: Sequence[Node], naming: Naming) -> Backward:
         values,
         gradients,
         frozenset(graph.inputs[len(leaves) :]),
+        tuple(notes),
     )
+
+
+def names() -> Iterator[str]:
+    """A, B … A1, B1 …: names for constants."""
+    return (c + n for n in chain([""], map(str, count(1))) for c in LETTERS)
 
 
 def uniform(array: Any) -> bool:
@@ -116,6 +126,5 @@ def uniform(array: Any) -> bool:
 def _constant_names(constants: dict[int, Any], naming: Naming) -> list[str]:
     """A, B … for arrays that have no name in the program."""
     taken = {*naming.nodes.values(), *naming.arrays.values()}
-    letters = (c + n for n in chain([""], map(str, count(1))) for c in LETTERS)
-    free = (c for c in letters if c not in taken)
+    free = (c for c in names() if c not in taken)
     return [naming.arrays.get(key) or next(free) for key in constants]

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-SUM, PRODUCT, UNARY, POWER, ATOM = range(5)
+SUM, PRODUCT, TOTAL, CHAIN, UNARY, POWER, ATOM = 0, 1, 1.2, 1.5, 2, 3, 4
+"""How tightly things bind. From CHAIN to below UNARY: products of one kind, without parentheses
+inside of another of that kind."""
 GREEK = {"δ": r"\delta"}
-Part = tuple[str, int]
+Part = tuple[str, float]
 """A piece of a formula, and how tightly it binds."""
 
 
@@ -51,18 +53,28 @@ class Text:
         """1 where an index lies on its axis, else 0."""
         return f"[0 ≤ {index} < {n}]", ATOM
 
-    def group(self, part: Part, least: int) -> str:
+    def group(self, part: Part, least: float) -> str:
         return part[0] if part[1] >= least else f"({part[0]})"
 
     def sum(self, first: Part, sign: str, second: Part) -> Part:
         return f"{self.group(first, SUM)} {sign} {self.group(second, PRODUCT)}", SUM
 
     def product(self, parts: Sequence[Part], between: str, numbers: int = 0) -> Part:
-        """A product; behind `numbers` alone, a product needs no parentheses."""
-        loose = 0 < numbers == len(parts) - 1
-        least = [UNARY] * (len(parts) - 1) + [PRODUCT if loose else UNARY]
-        written = (self.group(p, n) for p, n in zip(parts, least, strict=True))
-        return between.join(written), PRODUCT
+        """A product, its sign in front; behind `numbers` alone, a product needs no parentheses."""
+        plain = [self.positive(p) for p in parts]
+        signs = sum(p is not None for p in plain)
+        joined = self.joined([q or p for p, q in zip(parts, plain, strict=True)], between, numbers)
+        return self.negate(joined) if signs % 2 else joined
+
+    def joined(self, parts: Sequence[Part], between: str, numbers: int) -> Part:
+        """A product of parts without signs."""
+        own = CHAIN + 0.1 * (self.hadamard, self.times, self.juxtapose).index(between)
+        written = []
+        for k, part in enumerate(parts):
+            chained = part[1] == own if k == 0 else 0 < numbers == k and part[1] >= TOTAL
+            plain = chained and part[1] < UNARY
+            written.append(part[0] if plain else self.group(part, POWER if k else UNARY))
+        return between.join(written), own
 
     def divide(self, over: Part, under: Part) -> Part:
         return f"{self.group(over, PRODUCT)}/{self.group(under, POWER)}", PRODUCT
@@ -89,12 +101,17 @@ class Text:
     def bracket(self, first: Part, sign: str, second: Part) -> Part:
         return f"[{first[0]} {sign} {second[0]}]", ATOM
 
-    def total(self, letters: Sequence[str], part: Part, sizes: Sequence[int]) -> Part:
-        return f"Σ_{self.indices(letters)} {self.group(part, PRODUCT)}", PRODUCT
+    def total(
+        self, letters: Sequence[str], part: Part, sizes: Sequence[int], ranged: bool = False
+    ) -> Part:
+        """A sum over letters; `ranged` says from where to where each goes."""
+        both = zip(letters, sizes, strict=True)
+        below = ",".join(f"{c}=0..{n - 1}" for c, n in both) if ranged else self.indices(letters)
+        return f"Σ_{below} {self.group(part, PRODUCT)}", TOTAL
 
     def everything(self, part: Part) -> Part:
         """The sum of all entries."""
-        return f"Σ {self.group(part, UNARY)}", PRODUCT
+        return f"Σ {self.group(part, UNARY)}", TOTAL
 
     def index(self, offset: int, terms: Sequence[tuple[str, int]]) -> str:
         text = ""
@@ -131,7 +148,7 @@ class Latex(Text):
     def looked_up(self, name: str, letters: Sequence[str]) -> str:
         return self.name(name, letters)[0]
 
-    def group(self, part: Part, least: int) -> str:
+    def group(self, part: Part, least: float) -> str:
         return part[0] if part[1] >= least else rf"\left({part[0]}\right)"
 
     def divide(self, over: Part, under: Part) -> Part:
@@ -155,11 +172,21 @@ class Latex(Text):
         sign = sign.replace("−", "-")
         return super().sum(first, sign, second)
 
-    def total(self, letters: Sequence[str], part: Part, sizes: Sequence[int]) -> Part:
-        return rf"\sum_{{{self.indices(letters)}}} {self.group(part, PRODUCT)}", PRODUCT
+    def inside(self, index: str, n: int) -> Part:
+        return rf"\left[0 \leq {index} < {n}\right]", ATOM
+
+    def total(
+        self, letters: Sequence[str], part: Part, sizes: Sequence[int], ranged: bool = False
+    ) -> Part:
+        sums = rf"\sum_{{{self.indices(letters)}}}"
+        if ranged:
+            sums = "".join(
+                rf"\sum_{{{c}=0}}^{{{n - 1}}}" for c, n in zip(letters, sizes, strict=True)
+            )
+        return rf"{sums} {self.group(part, PRODUCT)}", TOTAL
 
     def everything(self, part: Part) -> Part:
-        return rf"\sum {self.group(part, UNARY)}", PRODUCT
+        return rf"\sum {self.group(part, UNARY)}", TOTAL
 
     def derivative(self, of: str, by: Part) -> Part:
         return rf"\frac{{\partial {self.name(of)[0]}}}{{\partial {by[0]}}}", ATOM
@@ -194,7 +221,7 @@ class MathML(Text):
     def inside(self, index: str, n: int) -> Part:
         return f"<mrow><mo>[</mo><mi>{escape(f'0 ≤ {index} < {n}')}</mi><mo>]</mo></mrow>", ATOM
 
-    def group(self, part: Part, least: int) -> str:
+    def group(self, part: Part, least: float) -> str:
         if part[1] >= least:
             return part[0]
         return f"<mrow><mo>(</mo>{part[0]}<mo>)</mo></mrow>"
@@ -203,8 +230,9 @@ class MathML(Text):
         left, right = self.group(first, SUM), self.group(second, PRODUCT)
         return f"<mrow>{left}<mo>{sign}</mo>{right}</mrow>", SUM
 
-    def product(self, parts: Sequence[Part], between: str, numbers: int = 0) -> Part:
-        return f"<mrow>{super().product(parts, between, numbers)[0]}</mrow>", PRODUCT
+    def joined(self, parts: Sequence[Part], between: str, numbers: int) -> Part:
+        text, level = super().joined(parts, between, numbers)
+        return f"<mrow>{text}</mrow>", level
 
     def divide(self, over: Part, under: Part) -> Part:
         return f"<mfrac>{_row(over)}{_row(under)}</mfrac>", POWER
@@ -232,12 +260,20 @@ class MathML(Text):
         inner = f"{first[0]}<mo>{escape(sign)}</mo>{second[0]}"
         return f"<mrow><mo>[</mo>{inner}<mo>]</mo></mrow>", ATOM
 
-    def total(self, letters: Sequence[str], part: Part, sizes: Sequence[int]) -> Part:
+    def total(
+        self, letters: Sequence[str], part: Part, sizes: Sequence[int], ranged: bool = False
+    ) -> Part:
         below = f"<munder><mo>Σ</mo><mi>{escape(self.indices(letters))}</mi></munder>"
-        return f"<mrow>{below}{self.group(part, PRODUCT)}</mrow>", PRODUCT
+        if ranged:
+            below = "".join(
+                f"<munderover><mo>Σ</mo><mrow><mi>{c}</mi><mo>=</mo><mn>0</mn></mrow>"
+                f"<mn>{n - 1}</mn></munderover>"
+                for c, n in zip(letters, sizes, strict=True)
+            )
+        return f"<mrow>{below}{self.group(part, PRODUCT)}</mrow>", TOTAL
 
     def everything(self, part: Part) -> Part:
-        return f"<mrow><mo>Σ</mo>{self.group(part, UNARY)}</mrow>", PRODUCT
+        return f"<mrow><mo>Σ</mo>{self.group(part, UNARY)}</mrow>", TOTAL
 
     def derivative(self, of: str, by: Part) -> Part:
         over = f"<mrow><mo>∂</mo>{self.name(of)[0]}</mrow>"
@@ -269,11 +305,12 @@ class Python(Text):
     def looked_up(self, name: str, letters: Sequence[str]) -> str:
         return f"int(N[{name!r}][{','.join(letters)}])"
 
-    def product(self, parts: Sequence[Part], between: str, numbers: int = 0) -> Part:
-        return "(" + between.join(self.group(p, ATOM) for p in parts) + ")", ATOM
+    def joined(self, parts: Sequence[Part], between: str, numbers: int) -> Part:
+        first = parts[0][0] if parts[0][1] == CHAIN else self.group(parts[0], ATOM)
+        return between.join([first, *(self.group(p, ATOM) for p in parts[1:])]), CHAIN
 
     def sum(self, first: Part, sign: str, second: Part) -> Part:
-        return f"(({first[0]}) {sign.replace('−', '-')} ({second[0]}))", ATOM
+        return super().sum(first, sign.replace("−", "-"), second)
 
     def divide(self, over: Part, under: Part) -> Part:
         return f"(({over[0]}) / ({under[0]}))", ATOM
@@ -300,7 +337,9 @@ class Python(Text):
         signs = {"≠": "!=", "=": "==", "≥": ">=", "≤": "<="}
         return f"(1.0 * (({first[0]}) {signs.get(sign, sign)} ({second[0]})))", ATOM
 
-    def total(self, letters: Sequence[str], part: Part, sizes: Sequence[int]) -> Part:
+    def total(
+        self, letters: Sequence[str], part: Part, sizes: Sequence[int], ranged: bool = False
+    ) -> Part:
         loops = " ".join(f"for {c} in range({n})" for c, n in zip(letters, sizes, strict=True))
         return f"sum(({part[0]}) {loops})", ATOM
 

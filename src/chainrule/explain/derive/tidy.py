@@ -25,17 +25,19 @@ from ...core.types import ArrayType
 from ...ops.dispatch import BROADCAST, CAST
 
 GREATER, LESS = map(gate_of, (ops.greater, ops.less))
+NO_TIES = "no two entries are tied for the larger: at ties a gradient is shared"
 MOVES = ("sum", "permute", "reshape", "gather", "scatter_add")
 PRODUCTS = ("mul", "scale_gradient", "select_gradient")
 
 
-def tidy(graph: Graph, arrays: dict[Node, Any], forward: int) -> Graph:
+def tidy(graph: Graph, arrays: dict[Node, Any], forward: int) -> tuple[Graph, list[str]]:
     """The graph by these rules. Outputs may be leaves or constants afterwards.
 
     `arrays` are the values of its inputs; the first outputs, `forward` of them, are values of the
-    program, the others gradients.
+    program, the others gradients. Also gives what was assumed of the values, in words.
     """
-    return _Tidying(graph, arrays, forward).result()
+    work = _Tidying(graph, arrays, forward)
+    return work.result(), sorted(work.notes)
 
 
 def values_of(graph: Graph, arrays: dict[Node, Any]) -> dict[Node, Any]:
@@ -57,13 +59,18 @@ class _Tidying:
         self.nodes: list[Node] = []
         self.new: dict[Node, Any] = {}
         self.known: dict[Any, Node] = {}
+        self.notes: set[str] = set()
         self.shared: set[Node] = set()
         """Nodes for gradients that several gates use."""
         self.values_now: set[Node] = set()
         """Nodes for values of the program."""
 
     def result(self) -> Graph:
-        users = Counter(x for n in self.graph.nodes for x in dict.fromkeys(x for x in n.inputs if isinstance(x, Node)))
+        users = Counter(
+            x
+            for n in self.graph.nodes
+            for x in dict.fromkeys(x for x in n.inputs if isinstance(x, Node))
+        )
         forward = {x for x in self.graph.outputs[: self.forward] if isinstance(x, Node)}
         for node in self.graph.nodes:
             inputs = [self.new.get(x, x) if isinstance(x, Node) else x for x in node.inputs]
@@ -88,7 +95,12 @@ class _Tidying:
         key = same(primitive, inputs, params or {})
         if key not in self.known:
             node = Node(
-                primitive, tuple(inputs), params or {}, None, kind or like.type, like.where,
+                primitive,
+                tuple(inputs),
+                params or {},
+                None,
+                kind or like.type,
+                like.where,
                 like.scope,
             )
             self.nodes.append(node)
@@ -103,6 +115,10 @@ class _Tidying:
             inner = _number(x.inputs[0]) if x.name in PRODUCTS else None
             if inner is not None:
                 return self.product(number * inner, x.inputs[1], like)
+            if x.name == "div" and _number(x.inputs[0]) is not None and x.shape == like.shape:
+                over = number * float(_number(x.inputs[0]) or 0)
+                if over > 0:  # a · (b/x) = ab/x
+                    return self.made(x.primitive, [np.asarray(over), x.inputs[1]], like)
         if number == 1 and isinstance(x, Node) and x.shape == like.shape:
             return self.numbers(x, like)
         if number == -1:
@@ -155,6 +171,8 @@ class _Tidying:
             if isinstance(over, Node) and over.name == "neg":
                 plain = self.made(node.primitive, [over.inputs[0], under], node, node.params)
                 return self.product(-1.0, plain, node)
+        if name == "where" and (_number(inputs[1]), _number(inputs[2])) == (0, 1):
+            return self.made(SUB, [self.full(1, node), self.numbers(inputs[0], node)], node)
         if name == "where" and _number(inputs[2]) == 0 and isinstance(inputs[0], Node):
             factors = [inputs[1], inputs[0]]
             if np.isfinite(self.value(node.inputs[1])).all():  # 0 · ∞ is no 0
@@ -208,7 +226,7 @@ class _Tidying:
         return self.product(number, plain, node) if number != 1 else plain
 
     def split(self, part: Any) -> tuple[float, Any]:
-        """A number and what it is multiplied with; a gradient that several gates use stays whole."""
+        """A number and what it is multiplied with; gradients that several gates use stay whole."""
         number, rest = 1.0, part
         if isinstance(part, Node) and part.name == "neg":
             number, rest = self.split(part.inputs[0])
@@ -230,9 +248,11 @@ class _Tidying:
         name, (x, *rest) = node.name, inputs
         if name == "not_equal" and x is rest[0] and not np.any(self.values[node]):
             return self.full(False, node)
-        if name == "not_equal" and isinstance(x, Node) and x.name == "relu":
-            if _number(rest[0]) == 0 and not np.isnan(self.value(node.inputs[0])).any():
-                return self.made(GREATER, inputs, node)
+        if name == "not_equal" and isinstance(x, Node) and (x.name, _number(rest[0])) == (
+            "relu", 0,
+        ):  # fmt: skip
+            finite = not np.isnan(self.value(node.inputs[0])).any()
+            return self.made(GREATER, inputs, node) if finite else None
         if name == "logical_or":
             for a, b in ((x, rest[0]), (rest[0], x)):
                 if _number(b) == 0:
@@ -257,6 +277,7 @@ class _Tidying:
             a, other = taken.inputs
             known = isinstance(m, Node) and m is other and m.name in ("maximum", "minimum")
             if known and (_number(half), _number(one)) == (0.5, 1) and not self.ties(m):
+                self.notes.add(NO_TIES)
                 return self.made(GREATER if m.name == "maximum" else LESS, [a, b], node)
         return None
 
@@ -275,7 +296,9 @@ class _Tidying:
         inner = x.inputs[0]
         test = inner.inputs[0] if inner.name == "cast" else None
         found = isinstance(test, Node) and test.name in ("equal", "logical_or")
-        return found and bool(np.all(self.values[x] == 1))
+        alone = found and bool(np.all(self.values[x] == 1))
+        self.notes |= {NO_TIES} if alone else set()
+        return alone
 
     def value(self, x: Any) -> Any:
         return self.values[x] if isinstance(x, Node) else np.asarray(x)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,14 +31,15 @@ class NoForm(Exception):
 class Writer:
     """Formulas of one graph in one syntax. `symbols` are the nodes that stand by their name.
 
-    `letters` are the indices of the line that is written, `arrays` the values of leaves.
+    `letters` are the indices of the line that is written, `arrays` the values of leaves; `name_of`
+    gives names to other constants.
     """
 
     def __init__(
-        self, syntax: Text, symbols: Mapping[Node, str], letters: Sequence[str] = (),
-        arrays: Mapping[Node, Any] = MappingProxyType({}),
+        self, syntax: Text, symbols: Mapping[Node, str], letters: Sequence[str],
+        arrays: Mapping[Node, Any], name_of: Callable[[Any], str],
     ) -> None:  # fmt: skip
-        self.arrays = arrays
+        self.arrays, self.name_of = arrays, name_of
         self.syntax, self.symbols = syntax, symbols
         self.constants: dict[str, Any] = {}
         """Arrays among the gates' constants, by the names they got."""
@@ -49,11 +49,8 @@ class Writer:
         """Those that have a meaning where is being written: of the line, and of sums around."""
 
     def named(self, array: Any) -> str:
-        """A name for a constant array."""
-        for name, known in self.constants.items():
-            if known is array:
-                return name
-        name = f"c{len(self.constants) + 1}"
+        """The name of a constant array."""
+        name = self.name_of(array)
         self.constants[name] = array
         return name
 
@@ -68,7 +65,7 @@ class Writer:
         x = _source(x)
         if not isinstance(x, Node):
             if x.ndim == 0:
-                return self._number(float(x))
+                return self._number(x)
             return s.name(self.named(x))
         if x in self.symbols and not top:
             return s.name(self.symbols[x])
@@ -128,7 +125,7 @@ class Writer:
                 one = x == -1 and len(parts) == 2
                 rest = [parts[1 - k]] if one else [*parts]
                 if not one:
-                    rest[k] = self._number(-float(x))
+                    rest[k] = self._number(-x)
                 return self.syntax.negate(rest[0] if one else product(inputs, rest))
         return product(inputs, parts)
 
@@ -136,7 +133,7 @@ class Writer:
         """A product entry by entry; numbers in front, squares as powers."""
         s = self.syntax
         pairs = [(_source(x), p) for x, p in zip(inputs, parts, strict=True)]
-        if parts[0] == parts[1]:
+        if pairs[0][0] is pairs[1][0]:
             return s.power(parts[0], s.number("2"))
         scalars = [p for x, p in pairs if not np.shape(_data(x))]
         arrays = [p for x, p in pairs if np.shape(_data(x))]
@@ -210,9 +207,12 @@ class Writer:
         """A product of matrices."""
         return self.syntax.product([a, b], " @ " if self.syntax.python else self.syntax.juxtapose)
 
-    def _number(self, x: float) -> Part:
-        """A number; one like 0.166666671634, which is 1/6 in float32, as that."""
-        s, text = self.syntax, number(x, 12)
+    def _number(self, array: Any) -> Part:
+        """A number, as short as its dtype allows; one like 0.166666671634 as 1/6."""
+        s, x = self.syntax, float(array)
+        text = number(x, 12)
+        if array.dtype == np.float32:
+            text = min(text, number(float(str(array)), 12), key=len)
         if len(text) > EXACT and 1e-7 < abs(x) < 1:
             n = round(1 / x)
             if np.float32(1 / n) == np.float32(x):
@@ -238,7 +238,7 @@ class Writer:
                 return self._times(inner, s.transpose(self._ones(out[1])))
             if shape[0] == 1 and reads[1] == ((1, 1),):
                 return self._times(self._ones(out[0]), inner)
-        if x.name == "sum" and not out:
+        if x.name == "sum" and all(n == 1 for n in out):
             return s.everything(inner)
         if x.name == "sum" and len(shape) == 2 and (len(out) == 1 or 1 in out):
             rows, columns = self._ones(shape[0]), self._ones(shape[1])
@@ -250,6 +250,8 @@ class Writer:
                 if len(out) == 2:  # a row
                     return self._times(s.transpose(rows), inner)
                 return self._times(self._transposed(y, inner), rows)
+        if x.name == "reshape" and all(n == 1 for n in (*shape, *out)):
+            return inner
         column = {(shape[0], 1), (shape[0],)} if len(shape) in (1, 2) else set()
         if x.name == "reshape" and tuple(out) in column and (
             len(shape) == 1 or shape[1] == 1
@@ -268,7 +270,7 @@ class Writer:
         x = _source(x)
         if not isinstance(x, Node):
             if x.ndim == 0:
-                return self._number(float(x))
+                return self._number(x)
             return s.name(self.named(x), at)
         at = at if x.shape else ()
         if x in self.symbols and not top:
@@ -293,7 +295,7 @@ class Writer:
 
     def _entries(self, inputs: Sequence[Any], parts: list[Part]) -> Part:
         """A product of two entries; a number in front, squares as powers."""
-        if parts[0] == parts[1]:
+        if _source(inputs[0]) is _source(inputs[1]):
             return self.syntax.power(parts[0], self.syntax.number("2"))
         numbers = [
             p for y, p in zip(inputs, parts, strict=True) if not isinstance(_source(y), Node)
@@ -389,7 +391,7 @@ class Writer:
             result = s.product(parts, s.juxtapose) if len(parts) > 1 else inner
         if not free:
             return result
-        return s.total(letters, result, [map.sizes[k] for k in free])
+        return s.total(letters, result, [map.sizes[k] for k in free], len(parts) > 1)
 
     def _counting(self, p: Position, x: Node) -> Position:
         """A position in a table that counts 0, 1, 2 … as the symbol itself."""
