@@ -277,3 +277,15 @@ def test_a_walk_in_a_real_terminal():
         process.kill()
         process.wait(60)
         os.close(ours)
+
+
+def test_an_argument_keeps_its_name(here, capsys):
+    (here / "again.py").write_text(
+        "import chainrule as cr\n"
+        "def net(x=1.0, w=0.5):\n    x = cr.tanh(x * w)\n    return x\n"
+        "def whole(x=2, y=3):\n    return x * y\n"
+    )
+    out = ok(capsys, "again.py:net", "--why", "x")
+    assert "∂x′/∂x = 0.3932: one path x → q → x′" in out
+    assert run(["explain", "again.py:whole"]) == 1
+    assert "write 2.0 for a variable" in capsys.readouterr().err

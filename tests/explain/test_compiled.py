@@ -146,3 +146,24 @@ def test_paths_reasons_and_derivations_of_a_compiled_function() -> None:
     assert "<msub><mi>W</mi><mn>1</mn></msub>" in gradient.mathml
     with pytest.raises(cr.errors.GradientError, match="does not depend on"):
         derive(explained, [cr.Parameter(np.ones(3))])
+
+
+def test_arguments_have_their_names() -> None:
+    w = cr.Parameter(np.ones((3, 2)), name="w")
+
+    @cr.compile
+    def loss(x: Any, target: Any) -> Any:
+        return ((x @ w - target) ** 2).sum()
+
+    a, b = np.ones((4, 3)) * np.arange(3), np.arange(8.0).reshape(4, 2)
+    explained = loss.explain(a, target=b)
+    assert [g.expression for g in explained.gates][:2] == ["x @ w", "q1 - target"]
+    assert "x is" not in str(derive(explained))
+
+
+def test_paths_that_read_alike_are_told_apart() -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.relu, nn.Linear(4, 3), seed=0)
+    x, y = np.random.default_rng(0).normal(size=(6, 5)), np.arange(6) % 3
+    found = paths(nn.softmax_cross_entropy(model(x), y), model[0].weight)
+    texts = [a for a, _ in found.rows()]
+    assert len(set(texts)) == len(texts) == 2 and all("(by " in t for t in texts)

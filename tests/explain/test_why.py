@@ -24,15 +24,20 @@ ZEROS: list[tuple[str, Any, int, str, str]] = [
     ("zero in a product", lambda: x @ cr.asarray([0.0, 1.0, 1.0]), 0, "times zero", "@"),
     ("not the largest", lambda: cr.max(x), 0, "routed elsewhere", "max"),
     ("maximum of two", lambda: cr.maximum(x, 2.0).sum(), 0, "routed elsewhere", "maximum"),
-    ("where", lambda: cr.where(x > 0, x, w).sum(), 1, "routed elsewhere", "where"),
+    ("where", lambda: cr.where(x > 0, x, w).sum(), 1, "other branch", "where"),
+    ("clip", lambda: cr.clip(x, -1, 1).sum(), 1, "other branch", "where"),
+    ("by a number", lambda: (x * 0).sum(), 1, "times zero", "*"),
+    ("no entries", lambda: (x * np.ones((0, 3))).sum(), 1, "empty", "broadcast"),
+    ("cosine at 0", lambda: cr.cos(x - 1.0).sum(), 0, "stationary", "cos"),
+    ("product with a zero", lambda: cr.prod(x * w), 1, "times zero", "*"),
     ("slice", lambda: x[1:].sum(), 0, "not read", "slice"),
     ("gather", lambda: x[np.array([0, 0])].sum(), 2, "not read", "gather"),
     ("sign", lambda: cr.sign(x).sum(), 0, "flat", "sign"),
     ("floor", lambda: cr.floor(x).sum(), 0, "flat", "floor"),
     ("saturated", lambda: cr.sigmoid(x * 1000).sum(), 0, "saturated", "sigmoid"),
     ("underflow", lambda: cr.exp(x * 400 - 2000).sum(), 1, "saturated", "exp"),
-    ("square at zero", lambda: ((x - 1.0) ** 2).sum(), 0, "times zero", "*"),
-    ("cube at zero", lambda: ((x - 1.0) ** 3).sum(), 0, "flat", "**"),
+    ("square at zero", lambda: ((x - 1.0) ** 2).sum(), 0, "stationary", "*"),
+    ("cube at zero", lambda: ((x - 1.0) ** 3).sum(), 0, "stationary", "**"),
 ]
 
 
@@ -353,7 +358,42 @@ def test_gates_too_large_to_follow_forward_are_followed_back() -> None:
 @pytest.mark.parametrize("shapes", [((), (3,)), ((2, 1), (1, 3)), ((1,), (2, 1, 2))])
 def test_values_that_were_broadcast(shapes: Any) -> None:
     a, b = (cr.tensor(np.full(s, v)) for s, v in zip(shapes, (-1.0, 2.0), strict=True))
-    for f in (cr.maximum(a, b).sum(), cr.where(cr.asarray(False), a, b).sum()):
+    chosen = cr.where(cr.asarray(False), a, b).sum()
+    for f, cause in ((cr.maximum(a, b).sum(), "routed elsewhere"), (chosen, "other branch")):
         answer = f.why(a)
-        assert [e.cause for e in answer.ends] == ["routed elsewhere"]
+        assert [e.cause for e in answer.ends] == [cause]
         assert "-1" in answer.ends[0].text
+
+
+def test_values_that_are_not_finite_come_first() -> None:
+    z = cr.tensor(np.array([100.0, -800.0, 0.0]))
+    with np.errstate(all="ignore"):
+        answer = (-cr.log(cr.softmax(z))[1]).why(z, 0)
+        data = cr.tensor([1.0, np.nan, 3.0])
+        came = (data * data).sum().why(data)
+        far = cr.exp(cr.tensor(1000.0) * 1.0)
+        over = far.why(next(n.handle() for n in [far.node.inputs[0].inputs[0]]))
+        log = cr.tensor(-1.0)
+        negative = cr.log(log).why(log)
+    assert answer.cause == "not finite" and answer.ends[0].cause == "overflows"
+    assert "is -inf, from 0" in answer.ends[0].text and "log_softmax" in answer.advice[0]
+    assert came.ends[0].cause == "data" and "came in like that" in came.text
+    assert over.ends[0].cause == "overflows" and "is inf, from 1000" in over.ends[0].text
+    assert negative.cause == "not finite" and "is nan, from -1" in negative.ends[0].text
+
+
+def test_a_gradient_that_many_gates_make_small() -> None:
+    z = cr.tensor(np.array(0.5))
+    y = z
+    for _ in range(30):
+        y = cr.sigmoid(y * 0.5)
+    answer = y.why(z)
+    assert answer.cause == "tiny" and [e.cause for e in answer.ends] == ["shrinks", "shrinks"]
+    assert any("30 gates sigmoid on the way" in e.text for e in answer.ends)
+
+
+def test_what_is_no_number_is_summed_and_said_so() -> None:
+    v = cr.tensor(np.array([1.0, 2.0, 3.0]))
+    q = v * v
+    assert str(q.paths(v)).startswith("∂sum(q)/∂v[2] = 6")
+    assert q.why(v).result == "sum(q)"

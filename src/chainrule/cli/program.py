@@ -66,6 +66,11 @@ def result_of(target: str, values: Mapping[str, str]) -> tuple[Tensor, dict[str,
     if not isinstance(found, Tensor):
         raise DataError(
             f"{path}:{name} gives {_kind(found)}, expected one Tensor: return the value to explain"
+            + (
+                " (whole numbers as defaults stay whole: write 2.0 for a variable)"
+                if type(found) is int
+                else ""
+            )
         )
     names = {
         k: v for k, v in [*local.items(), *((k, v) for k, v in scope.items() if k not in local)]
@@ -135,7 +140,9 @@ def _call(
     local: dict[str, Any] = {}
     with _locals_of(inner, local):
         result = _guarded(lambda: inner(*positional, **keyword), path)
-    return result, {**local, **{k: v for k, v in given.items() if k not in local}}
+    # an argument keeps its name; what the function called so later is x′
+    later = {k if v is given.get(k, v) else f"{k}′": v for k, v in local.items()}
+    return result, {**later, **given}
 
 
 @contextmanager

@@ -368,7 +368,8 @@ class Compiled:
 
         with TURN.lock:
             special, arrays = self._find(args, kwargs, CONTEXT.get().recording)
-            return explain(special, arrays)
+            given = {**dict(zip(self._positions, args, strict=False)), **kwargs}
+            return explain(special, arrays, given)
 
 
 def _array(x: Any, given: Given) -> Array:

@@ -6,7 +6,7 @@ the arguments given: nothing outside changes. So all that explains an eager grap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -26,6 +26,7 @@ from ..ops.control import COND
 from ..ops.loop import SCAN
 from ..ops.tensor import Array, Tensor, constant
 from .gates import Explanation, examine
+from .names import from_caller
 
 
 def _on_tensors(primitive: Primitive) -> Primitive:
@@ -46,9 +47,12 @@ def _on_tensors(primitive: Primitive) -> Primitive:
 WHOLE: dict[Primitive, Primitive] = {p: _on_tensors(p) for p in (SCAN, COND)}
 
 
-def explain(special: Any, arrays: Sequence[Array], result: int = 0) -> Explanation:
+def explain(
+    special: Any, arrays: Sequence[Array], given: Mapping[str, Any], result: int = 0
+) -> Explanation:
     """The Explanation of one result of a specialisation, for the arrays of its arguments.
 
+    `given` are the arguments by name: those that are arrays are called so.
     Its `kernels` say for every gate which kernel computes it, or what became of it.
     """
     captured = special.captured
@@ -76,7 +80,10 @@ def explain(special: Any, arrays: Sequence[Array], result: int = 0) -> Explanati
     tensor = constant(root.data)
     tensor._node = root
     root.handle = ref(tensor)
-    explained = examine(tensor)
+    held = {**given, **{k: v for k, v in from_caller().items() if k not in given}}
+    explained = examine(
+        tensor, {k: v for k, v in held.items() if isinstance(v, (Tensor, np.ndarray))}
+    )
     mine = {g.node: origins[g.node] for g in explained.gates}
     return replace(explained, kernels=_kernels(special.executable, mine))
 

@@ -16,6 +16,7 @@ import numpy as np
 from ..core import bare
 from ..core.local import Contraction, Diagonal, Linear, Mask, Zero
 from ..core.node import Node
+from ..core.primitive import Elementwise
 from ..ops.custom import Custom
 from .flow import UNKNOWN, flows, guessed, moves, one_entry, plus, pulled, pushed, size
 from .forms import is_float, local_of, operands_of, selects
@@ -34,6 +35,15 @@ ADVICE = {
     "moves: initialise one with other numbers",
     "routed elsewhere": "another entry was chosen; a soft choice (softmax, logsumexp, mean) gives "
     "every entry a share",
+    "other branch": "the condition decides: change it, or the value that it tests; a smooth form "
+    "(softplus, sigmoid as a weight) gives both branches a share",
+    "stationary": "nothing is wrong with the gate: this is where it has a minimum, a maximum or a "
+    "saddle; start elsewhere if the training should move from here",
+    "empty": "nothing was computed: look at the length of the batch",
+    "overflows": "the value itself is not finite, so no gradient through it can be: keep the "
+    "numbers smaller (inputs scaled, a smaller rate), or use a stable form (softmax_cross_entropy, "
+    "log_softmax, logsumexp, log1p)",
+    "data": "look at where this number comes from",
     "not read": "the entry is left out here: look at the index",
     "stopped": "compute with the Tensor itself, not with its value (no detach, stop_gradient, "
     "no_grad, float(), item(), numpy(), comparison, argmax or cast to integers on the way)",
@@ -86,10 +96,12 @@ class End:
 
 
 def end(node: Node, cause: str, text: str, naming: Naming) -> End:
-    """An End at a gate."""
-    expression = expression_of(node, [naming[x] for x in node.inputs])
+    """An End at a gate, or at a variable that came in as it is."""
+    gate = naming[node]
+    if node.primitive is not None:
+        gate += " = " + expression_of(node, [naming[x] for x in node.inputs])
     return End(
-        cause, f"{naming[node]} = {expression}", text, ".".join(node.scope), place(node.line),
+        cause, gate, text, ".".join(node.scope), place(node.line),
         source(node.line), node.serial,
     )  # fmt: skip
 
@@ -126,7 +138,8 @@ def follow(
                     array(p) for _, p in alive
                 )
                 ends.append(end(node, "cancels", text, naming))
-    return tuple(ends)
+    # what reads other entries is no reason where the entry itself goes on
+    return tuple(e for e in ends if e.cause != "not read") or tuple(ends)
 
 
 def _moved(node: Node, i: int, change: Any) -> Any:
@@ -155,6 +168,8 @@ def died(node: Node, i: int, change: Any, naming: Naming) -> End:
         return end(node, "stopped", "no gradient goes through this gate", naming)
     if isinstance(primitive, Custom):
         return end(node, "custom", "the backward of this gate gives 0 here", naming)
+    if not isinstance(node.data, tuple) and 0 in node.shape:
+        return end(node, "empty", f"its value of shape {node.shape} has no entries", naming)
     operands = operands_of(node)
     others = [k for k, x in enumerate(operands) if k != i and is_float(x)]
     name = naming[node.inputs[i]]
@@ -174,8 +189,12 @@ def died(node: Node, i: int, change: Any, naming: Naming) -> End:
     if isinstance(form, Contraction) or (
         others and isinstance(form, Diagonal) and form.partial is operands[others[0]]
     ):
-        text = f"{name} is multiplied by {naming[node.inputs[others[0]]]}, which is 0 there"
-        return end(node, "times zero", text, naming)
+        other = node.inputs[others[0]]
+        if other is node.inputs[i]:
+            return end(node, "stationary", f"its slope is 0 where {name} is 0", naming)
+        number_alone = not isinstance(other, Node) and np.size(other) == 1
+        which = "0" if number_alone else f"{naming[other]}, which is 0 there"
+        return end(node, "times zero", f"{name} is multiplied by {which}", naming)
     # the value of a broadcast is kept in its shape before
     values = np.broadcast_to(operands[i], np.shape(change))
     shown = _values(name, values, np.asarray(change) != 0)
@@ -183,10 +202,14 @@ def died(node: Node, i: int, change: Any, naming: Naming) -> End:
     chosen = isinstance(form, Mask) or selects(node, forms, operands)
     if isinstance(form, Mask) and not others:
         return end(node, "closed", f"it lets no gradient through where {shown}", naming)
+    if chosen and isinstance(primitive, Elementwise) and primitive.selectors:
+        return end(node, "other branch", f"the other branch is taken where {shown}", naming)
     if chosen:
         text = f"the gradient goes to other entries, not where {shown}"
         return end(node, "routed elsewhere", text, naming)
     cause = "saturated" if _saturates(node) else "flat"
+    if _slopes_beside(node, i, np.asarray(change) != 0):
+        cause = "stationary"
     return end(node, cause, f"its slope is 0 where {shown}", naming)
 
 
@@ -196,6 +219,25 @@ def _saturates(node: Node) -> bool:
         return False
     at = slopes(node, np.array([-40.0, 0.5, 40.0]))
     return at is not None and bool(at[1]) and min(abs(at[0]), abs(at[2])) < 0.01 * abs(at[1])
+
+
+def _slopes_beside(node: Node, i: int, reached: Any) -> bool:
+    """Whether an elementwise gate has slopes by operand i a little beside where it is."""
+    primitive, params = node.primitive, node.params or {}
+    if not isinstance(primitive, Elementwise):
+        return False
+    operands = operands_of(node)
+    for sign in (1e-3, -1e-3):
+        given = list(operands)
+        given[i] = operands[i] + np.asarray(sign * (1 + np.abs(operands[i])), operands[i].dtype)
+        form = primitive.local(i, bare.xp, np.asarray(primitive.forward(*given, **params)), given,
+                               params)  # fmt: skip
+        if not isinstance(form, Diagonal):
+            return False
+        partial = np.broadcast_to(form.partial, np.shape(reached))[reached]
+        if not (np.isfinite(partial) & (partial != 0)).all():
+            return False
+    return True
 
 
 def _entries(name: str, reached: Any) -> str:

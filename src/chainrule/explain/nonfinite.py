@@ -65,21 +65,25 @@ def first_nonfinite(result: Tensor) -> Nonfinite | None:
     """
     if result._value is None:
         raise GradientError("a Tensor of a traced graph has no values: look at it in eager")
-    if _finite(result._value):
+    if finite(result._value):
         return None
     if result.node is None:
         return _record("constant", result._value)
-    origin: Node | None = None
-    bad = {result.node}
-    for node in reversed(topological([result.node])):  # outputs first: is it on a way that is bad?
+    return _origin(first_bad(result.node))
+
+
+def first_bad(root: Node) -> Node:
+    """The node whose value was the first not to be finite, behind one that is not."""
+    origin = root
+    bad = {root}
+    for node in reversed(topological([root])):  # outputs first: is it on a way that is bad?
         if node not in bad:
             continue
-        behind = [x for x in node.inputs if not _finite(_value(x))]
+        behind = [x for x in node.inputs if not finite(_value(x))]
         bad.update(x for x in behind if isinstance(x, Node))
         if not behind or not all(isinstance(x, Node) for x in behind):
             origin = node  # the last one met is the first that ran
-    assert origin is not None, "the first node of a graph has no bad nodes before it"
-    return _origin(origin)
+    return origin
 
 
 def _origin(node: Node) -> Nonfinite:
@@ -91,8 +95,8 @@ def _origin(node: Node) -> Nonfinite:
     given = [_value(x) for x in node.inputs]
     value = node.value
     if isinstance(value, tuple):
-        value = next(v for v in value if not _finite(v))
-    came = [x for x in given if not _finite(x)]
+        value = next(v for v in value if not finite(v))
+    came = [x for x in given if not finite(x)]
     if came:
         return _record(f"constant into {node.name}", came[0], module=module, line=_line(node))
     index = _first(value)
@@ -123,9 +127,9 @@ def _value(x: Any) -> Any:
     return x.value if isinstance(x, Node) else x
 
 
-def _finite(value: Any) -> bool:
+def finite(value: Any) -> bool:
     """Whether all numbers of an array, or of the outputs of a gate, are finite."""
     if isinstance(value, tuple):
-        return all(map(_finite, value))
+        return all(map(finite, value))
     values = np.asarray(value)
     return values.dtype.kind not in "fc" or bool(np.isfinite(values).all())

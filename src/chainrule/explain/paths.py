@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -171,7 +172,10 @@ class Paths:
 
     def rows(self, digits: int = 4) -> list[tuple[str, str]]:
         """Path and contribution as texts; the last one the rest, if there is one."""
-        rows = [(str(p), number(p.contribution, digits)) for p in self.paths]
+        rows = [
+            (name, number(p.contribution, digits))
+            for name, p in zip(_apart(self.paths), self.paths, strict=True)
+        ]
         hidden = self.count - len(self.paths)
         if hidden:
             rows.append((f"{_many(hidden)} other path{_s(hidden)}", number(self.rest, digits)))
@@ -300,7 +304,13 @@ def between(
         shown.append(Path(nodes, names, float(g[place]), g, operands, place, naming))
     total = float(gradient[place])
     rest = total - sum(p.contribution for p in shown) if count > len(shown) else 0.0
-    return Paths(naming[root], naming[leaf], place, total, tuple(shown), count, rest, of)
+    return Paths(called(root, naming), naming[leaf], place, total, tuple(shown), count, rest, of)
+
+
+def called(root: Node, naming: Naming) -> str:
+    """What gradients are of: the result, or the sum of its entries."""
+    alone = isinstance(root.data, tuple) or int(np.prod(root.shape, dtype=np.int64)) == 1
+    return naming[root] if alone else f"sum({naming[root]})"
 
 
 def entry_of(variable: Tensor | Node, index: Any, gradient: Any) -> tuple[int, ...]:
@@ -357,6 +367,22 @@ def _numbered(node: Node, i: int, names: Sequence[str]) -> str:
         return names[i]
     before = sum(x is node.inputs[i] for x in node.inputs[:i]) + 1
     return f"{names[i]} ({'1st' if before == 1 else '2nd' if before == 2 else f'{before}th'})"
+
+
+def _apart(paths: Sequence[Path]) -> list[str]:
+    """Paths as texts; those that would read alike with the gate where they part."""
+    texts = [str(p) for p in paths]
+    count = Counter(texts)
+    found = []
+    for text, path in zip(texts, paths, strict=True):
+        if count[text] > 1:
+            alike = [p for t, p in zip(texts, paths, strict=True) if t == text]
+            common = set.intersection(*(set(p.names) for p in alike))
+            own = [n for n in path.names if n not in common][:2]
+            if own:
+                text += f" (by {', '.join(own)})"
+        found.append(text)
+    return found
 
 
 def _many(n: int) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.node import Node, topological
+from ..core.primitive import Elementwise
 from ..errors import DTypeError
 from ..ops.tensor import Parameter, Tensor
 from .cuts import cuts, origin
@@ -20,8 +21,9 @@ from .ends import End, end, follow, stopping
 from .flow import size
 from .gates import Explanation, gradients, opened
 from .names import Names, Naming, from_caller
-from .numbers import number
-from .paths import Paths, between, entry_of, named, node_of
+from .nonfinite import finite, first_bad
+from .numbers import array, number
+from .paths import Paths, between, called, entry_of, named, node_of
 
 TINY = 1e-8
 """A gradient below this is called tiny."""
@@ -169,20 +171,30 @@ def reason(
     """The same of nodes: `order` ends with the result, `gradient` is that of the leaf."""
     root, name, value = order[-1], naming[leaf], float(gradient[at])
     entry = name + (f"[{', '.join(map(str, at))}]" if at else "")
+    of = called(root, naming)
+    if not finite(root.value):
+        bad = first_bad(root)
+        if bad.primitive is None:
+            text = f"{of} is not finite, and {naming[bad]} came in like that."
+            place = end(bad, "data", f"{array(bad.value)}", naming)
+        else:
+            text = f"{of} is not finite; this is the first gate whose value is not:"
+            place = end(bad, "overflows", _values_of(bad, naming), naming)
+        return Why(entry, of, value, "not finite", text, (place,))
     if not np.isfinite(value):
         ends = stopping(order, leaf, gradients(order, root), naming)
         text = "a slope on the way is not finite; the first gates where it is not any more:"
-        return Why(entry, naming[root], value, "not finite", text, ends)
+        return Why(entry, of, value, "not finite", text, ends)
     if value:
         return _not_zero(order, naming, leaf, gradient, at, entry)
     ends = follow(order, leaf, at, naming)
     if ends and all(e.cause == "cancels" for e in ends):
         text = "changes of it arrive, and they cancel."
-        return Why(entry, naming[root], value, "cancels", text, ends)
+        return Why(entry, of, value, "cancels", text, ends)
     if not ends:
         ends = stopping(order, leaf, gradients(order, root), naming)
-    text = f"a change of it never arrives at {naming[root]}; it ends here:"
-    return Why(entry, naming[root], value, "zero", text, ends)
+    text = f"a change of it never arrives at {of}; it ends here:"
+    return Why(entry, of, value, "zero", text, ends)
 
 
 def _not_zero(
@@ -190,6 +202,7 @@ def _not_zero(
     entry: str,
 ) -> Why:  # fmt: skip
     root, value = order[-1], float(gradient[at])
+    of = called(root, naming)
     found = between(order, naming, leaf, gradient, at, 20)
     if found.count > 1:
         one = f"the sum over {found.count:,} paths" if found.count < 10**9 else "the sum over paths"
@@ -201,18 +214,43 @@ def _not_zero(
     rounding = 16 * float(np.finfo(leaf.type.dtype).eps) * adds
     if found.count > 1 and abs(value) <= rounding:
         text = f"the contributions of {found.count:,} paths cancel up to rounding: {rows}"
-        return Why(entry, naming[root], value, "cancels", text, (), found)
+        return Why(entry, of, value, "cancels", text, (), found)
     if abs(value) >= TINY:
-        return Why(entry, naming[root], value, "not zero", first + rows, (), found)
-    shrinking = []
-    for step in found.paths[0].steps if found.paths else ():
+        return Why(entry, of, value, "not zero", first + rows, (), found)
+    shrinking: list[End] = []
+    ratios: dict[str, list[tuple[float, Node]]] = {}
+    path = found.paths[0] if found.paths else None
+    for step, node in zip(path.steps, path.nodes[:0:-1], strict=True) if path else ():
         before, after = size(step.upstream), size(step.downstream)
         if after < SHRINKS * before:
-            node = next(n for n in found.paths[0].nodes if step.gate.startswith(f"{naming[n]} = "))
             by = f"what goes back to {step.to} is {number(after / before)} times as large"
             shrinking.append(end(node, "shrinks", by, naming))
+        elif after < before:
+            ratios.setdefault(node.name, []).append((after / before, node))
     text = f"{first}{rows}; it shrinks on the way:" if shrinking else first + rows
-    return Why(entry, naming[root], value, "tiny", text, tuple(shrinking), found)
+    for gate, each in ratios.items() if not shrinking else ():
+        together = float(np.prod([r for r, _ in each]))
+        if together < SHRINKS:
+            by = (
+                f"{len(each)} gates {gate} on the way, each of which makes it smaller; together "
+                f"{number(together)} times as large"
+            )
+            shrinking.append(end(each[0][1], "shrinks", by, naming))
+    return Why(entry, of, value, "tiny", text, tuple(shrinking), found)
+
+
+def _values_of(node: Node, naming: Naming) -> str:
+    """The first entry of a gate that is not finite, and what it was computed from."""
+    found = node.value if not isinstance(node.value, tuple) else node.value[0]
+    where = np.argwhere(~np.isfinite(found))
+    at = tuple(int(i) for i in where[0]) if len(where) else ()
+    name = naming[node] + (f"[{', '.join(map(str, at))}]" if at else "")
+    text = f"{name} is {number(float(np.asarray(found)[at]))}"
+    given = [x.value if isinstance(x, Node) else x for x in node.inputs]
+    if isinstance(node.primitive, Elementwise) and len(given) <= 3:
+        values = [np.broadcast_to(np.asarray(x), found.shape)[at] for x in given]
+        text += ", from " + ", ".join(number(float(v)) for v in values)
+    return text
 
 
 def _no_path(order: Sequence[Node], variable: Tensor, held: Names, naming: Naming) -> Why:

@@ -190,7 +190,8 @@ class _Deriving:
             asked = n in naming.given or n in self.wanted or now in used
             if n.primitive is not None and asked:
                 symbols[now] = naming[n]
-        below = self._below([*roots, *(x for x in symbols if x in self.forward)], {})
+        result = [x for x in (found.values[self.root],) if isinstance(x, Node)]
+        below = self._below([*roots, *result, *(x for x in symbols if x in self.forward)], {})
         for now in sorted(below & self.place.keys(), key=self.place.__getitem__):
             if now in self.forward and _without_form(now):
                 symbols[now] = naming[self.forward[now]]
@@ -375,6 +376,9 @@ class _Deriving:
         values = self._values()
         value = values[x] if isinstance(x, Node) else np.asarray(0.0 if x is None else x)
         why = "; ".join(dict.fromkeys(reasons))
+        gates = {r.removesuffix(" matrix form").removesuffix(" index form") for r in reasons}
+        if len(reasons) > 1 and len(gates) == 1:
+            why = f"{gates.pop()} formula"  # … has no formula
         gate = self.forward.get(x) if kind == "value" else None
         call = ""
         if gate is not None and not matrix and not index:

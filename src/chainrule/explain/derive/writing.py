@@ -9,7 +9,7 @@ import numpy as np
 
 from ...core.indexmap import Position
 from ...core.node import Node
-from ...core.primitive import Elementwise, LinearGate
+from ...core.primitive import ITEM, Elementwise, LinearGate
 from ..numbers import number
 from .backward import uniform
 from .syntax import ATOM, Part, Text
@@ -88,7 +88,7 @@ class Writer:
         if isinstance(x.primitive, LinearGate):
             return self._linear(x)
         if not isinstance(x.primitive, Elementwise):
-            raise NoForm(f"{name} has no matrix form")
+            raise NoForm(f"{_gate(x)} has no matrix form")
         parts = [self.matrix(y) for y in x.inputs]
         return self._elementwise(name, parts) or self._call(x, parts)
 
@@ -285,7 +285,7 @@ class Writer:
         if isinstance(x.primitive, LinearGate):
             return self._index_linear(x, at)
         if not isinstance(x.primitive, Elementwise):
-            raise NoForm(f"{name} has no index form")
+            raise NoForm(f"{_gate(x)} has no index form")
         parts = [self.index(y, at if np.shape(_data(y)) else ()) for y in x.inputs]
         if name in SUMS:
             return self._sum(parts, SUMS[name])
@@ -409,6 +409,12 @@ class Writer:
             raise NoForm(f"{x.name} from {shape} to {out} renumbers entries")
         left = iter(c for c, n in zip(at, out, strict=True) if n != 1)
         return self.index(x.inputs[0], [next(left) if n != 1 else "0" for n in shape])
+
+
+def _gate(x: Node) -> str:
+    """The name of a gate; of one output of a gate that of the gate."""
+    inner = x.inputs[0] if x.primitive is ITEM else x
+    return inner.name if isinstance(inner, Node) else x.name
 
 
 def _source(x: Any) -> Any:
