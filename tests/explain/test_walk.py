@@ -199,3 +199,11 @@ def test_closed_boxes_are_lines() -> None:
     text = rails(loss)
     assert "▣ 0, 4 gates" in text and len(text.splitlines()) < 20
     assert "relu" in rails(loss, inside="3")
+
+
+def test_many_branches_are_not_all_written() -> None:
+    y = cr.tensor(np.array(0.3))
+    z = y * 1.5
+    text = str(walk(sum((cr.sin(z * float(k)) for k in range(1, 301)), start=z), {}))  # type: ignore[arg-type]
+    line = next(t for t in text.splitlines() if "289 more" in t)
+    assert "+ … , from" in line.replace("…,", "… ,") and len(line) < 400

@@ -371,10 +371,8 @@ def test_values_that_are_not_finite_come_first() -> None:
         answer = (-cr.log(cr.softmax(z))[1]).why(z, 0)
         data = cr.tensor([1.0, np.nan, 3.0])
         came = (data * data).sum().why(data)
-        far = cr.exp(cr.tensor(1000.0) * 1.0)
-        over = far.why(next(n.handle() for n in [far.node.inputs[0].inputs[0]]))
-        log = cr.tensor(-1.0)
-        negative = cr.log(log).why(log)
+        large, below = cr.tensor(1000.0), cr.tensor(-1.0)
+        over, negative = cr.exp(large * 1.0).why(large), cr.log(below).why(below)
     assert answer.cause == "not finite" and answer.ends[0].cause == "overflows"
     assert "is -inf, from 0" in answer.ends[0].text and "log_softmax" in answer.advice[0]
     assert came.ends[0].cause == "data" and "came in like that" in came.text

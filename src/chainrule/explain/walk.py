@@ -22,6 +22,10 @@ from .names import Names
 from .numbers import array, place, source
 
 
+MANY = 12
+"""So many branches of a value are written one by one."""
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """One step: `number` of `total`, "forward" or "backward", and the gate that it is about."""
@@ -56,7 +60,10 @@ class Step:
         lines = [f"{g.word}: {WORDS[g.word]}"]
         upstream = f"upstream ∂{f}/∂{g.name} = {array(g.upstream)}"
         if g.branches and len(g.branches) > 1:
-            upstream += f" = {_sum(g.branches)}, from {', '.join(n for n, _ in g.branches)}"
+            names = [n for n, _ in g.branches[:MANY]]
+            more = len(g.branches) - len(names)
+            names += [f"{more} more"] if more else []
+            upstream += f" = {_sum(g.branches)}, from {', '.join(names)}"
         lines.append(upstream)
         for x, operand in zip(g.inputs, operands_of_record(g), strict=True):
             if x.node is None:
@@ -110,7 +117,8 @@ class Step:
 
 
 def _sum(branches: Sequence[tuple[str, Any]]) -> str:
-    return " + ".join(array(g) for _, g in branches).replace("+ -", "- ")
+    parts = [array(g) for _, g in branches[:MANY]] + ["…"] * (len(branches) > MANY)
+    return " + ".join(parts).replace("+ -", "- ")
 
 
 @dataclass(frozen=True, eq=False)
