@@ -21,7 +21,6 @@ from .gates import Explanation, GateRecord, VariableRecord, examine
 from .names import Names
 from .numbers import array, place, source
 
-
 MANY = 12
 """So many branches of a value are written one by one."""
 
