@@ -284,17 +284,17 @@ def _say(done: Any, folder: Path) -> None:
         for finding in done.diagnosis.serious if done.diagnosis is not None else ():
             console.print(f"{finding}", markup=False)
     console.print(f"run folder: {folder}")
-    _report(folder, console)
+    _report(folder, {str(done.run.data.get("fingerprint")): done.test}, console)
     if history.interrupted:
         console.print(f"go on with: chainrule train --resume {folder}")
         raise typer.Exit(130)
 
 
-def _report(folder: Path, console: Console) -> None:
+def _report(folder: Path, known: dict[str, Any], console: Console) -> None:
     """Write report.html into the run folder; that it cannot be made is no failure of the run."""
     from ..pages import report
 
     try:
-        console.print(f"report: {report(folder)}")
+        console.print(f"report: {report(folder, known)}")
     except ChainruleError as error:
         console.print(f"no report: {error}", markup=False)

@@ -44,25 +44,27 @@ GRAPH = 4
 Made = str | None
 
 
-def report(folder: AnyPath) -> Path:
+def report(folder: AnyPath, known: dict[str, Any] | None = None) -> Path:
     """Write report.html into a run folder, and return its path.
 
-    Raises RunError for a folder that holds no run, or a damaged one.
+    `known` has test parts by the fingerprint of the data, which need not be read again; one that
+    is read is put there. Raises RunError for a folder that holds no run, or a damaged one.
     """
     target = Path(folder) / REPORT
-    shown = _Report(Path(folder))
+    shown = _Report(Path(folder), known)
     write_text(target, page(shown.title, shown.subtitle, shown.sections()))
     return target
 
 
-def sections(folder: AnyPath) -> list[Section]:
-    """The sections of a report, as they are now."""
-    return _Report(Path(folder)).sections()
+def sections(folder: AnyPath, known: dict[str, Any] | None = None) -> list[Section]:
+    """The sections of a report, as they are now; `known` is as in `report`."""
+    return _Report(Path(folder), known).sections()
 
 
 class _Report:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, known: dict[str, Any] | None) -> None:
         self.folder = folder
+        self.known = {} if known is None else known
         self.run: Run = load_run(folder)
         self.rows = progress_of(folder)
         self.state = state_of(self.run)
@@ -225,7 +227,10 @@ class _Report:
     @cached_property
     def test(self) -> Any:
         """The test part, or its first examples."""
-        part = load_again(self.run.data).test
+        key = str(self.run.data.get("fingerprint"))
+        if key not in self.known:
+            self.known[key] = load_again(self.run.data).test
+        part = self.known[key]
         return part if self._text or len(part) <= SAMPLE else part.take(np.arange(SAMPLE))
 
     @cached_property

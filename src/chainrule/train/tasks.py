@@ -58,6 +58,8 @@ class Outcome:
     folder: Path | None = None
     diagnosis: Any = None
     """What `diagnose` finds at the end; None if training was interrupted."""
+    test: Any = None
+    """The test part of the data."""
 
     @property
     def summary(self) -> str:
@@ -279,7 +281,7 @@ class _Job:
                 "measure": MEASURES[parts.train.task],
             }  # fmt: skip
             self._settle(result)
-        return Outcome(run, history, *test, self.folder, found)
+        return Outcome(run, history, *test, self.folder, found, self.parts.test)
 
     def _keeper(self, fresh: bool) -> Callable[[Checkpoint], bool]:
         """What takes the checkpoints; run.json is written with the first of them."""

@@ -22,12 +22,15 @@ SHARE = 4
 ENDED = ("finished", "failed")
 
 
-def content(folder: Path) -> list[Section]:
-    """The sections of a run as it is now; one that says what is missing if there is none yet."""
+def content(folder: Path, known: dict[str, Any] | None = None) -> list[Section]:
+    """The sections of a run as it is now; one that says what is missing if there is none yet.
+
+    `known` keeps the test part from one look to the next.
+    """
     try:
         state = state_of(load_settings(folder))
         now = Section("now", "Now", f"<p>This run is <b>{escape(state)}</b>.</p>")
-        return [now, *sections(folder)]
+        return [now, *sections(folder, known)]
     except RunError as error:
         waiting = f"<p>Waiting for a run at <code>{escape(str(folder))}</code>.</p>"
         return [Section("now", "Now", f'{waiting}<p class="soft">{escape(str(error))}</p>')]
@@ -56,6 +59,7 @@ async def handle(ws: Any, send: Callable[[Any], Awaitable[None]], folder: Path) 
     from starlette.websockets import WebSocketDisconnect
 
     known: dict[str, str] = {}
+    data: dict[str, Any] = {}
     seen: tuple[Any, ...] | None = None
 
     async def grow() -> None:
@@ -64,7 +68,7 @@ async def handle(ws: Any, send: Callable[[Any], Awaitable[None]], folder: Path) 
             began = monotonic()
             now = stamp(folder)
             if now != seen:
-                found = await anyio.to_thread.run_sync(content, folder)
+                found = await anyio.to_thread.run_sync(content, folder, data)
                 changed = [s for s in found if known.get(s.id) != s.html]
                 known.update({s.id: s.html for s in found})
                 order = [s.id for s in found]
