@@ -46,3 +46,12 @@ def machine() -> str:
         except ModuleNotFoundError:
             parts.append(f"{package} absent")
     return "; ".join(parts)
+
+
+def as_installed(folder: str) -> dict[str, str]:
+    """An environment in which bytecode is kept, in `folder`, as that of installed packages is.
+
+    A first run fills it; where it may not be written, Python compiles all sources every time.
+    """
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": folder}
