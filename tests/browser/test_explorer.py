@@ -11,6 +11,7 @@ import pytest
 import chainrule as cr
 from chainrule import nn
 from chainrule.explain import explain, explore, explorer
+from chainrule.explain.explorer import module, style
 
 
 @pytest.fixture
@@ -160,3 +161,37 @@ def test_dark_and_narrow(browser: Any, neuron: Any) -> None:
     page.set_viewport_size({"width": 400, "height": 800})
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= 400
+
+
+def test_formulas_are_below(neuron: Any) -> None:
+    assert neuron.locator(".cr-formulas math").first.is_hidden()
+    neuron.click(".cr-formulas summary")
+    assert neuron.locator(".cr-formulas math").count() == 9
+    assert "Gradients" in neuron.inner_text(".cr-formulas")
+
+
+def test_the_module_has_the_interface_of_anywidget(opened: Any, tmp_path: Path) -> None:
+    first, second = (explorer(explain(f"x * {k}", x=2.0)) for k in (3, 5))
+    page = tmp_path / "page.html"
+    page.write_text(f"<!doctype html><style>{style()}</style><div id=here></div>")
+    opened.page.goto(page.as_uri())
+    opened.page.evaluate(
+        """async ([code, first, second]) => {
+          const url = "data:text/javascript;base64," +
+            btoa(String.fromCharCode(...new TextEncoder().encode(code)));
+          const widget = (await import(url)).default;
+          let data = first, changed = null;
+          const model = { get: () => data, on: (name, f) => { changed = f; } };
+          const end = widget.render({ model, el: document.getElementById("here") });
+          window.change = () => { data = second; changed(); };
+          window.end = end;
+        }""",
+        [module(), first.data, second.data],
+    )
+    texts = "[...document.querySelectorAll('#here text')].map(t => t.textContent)"
+    assert "6" in opened.page.evaluate(texts)
+    opened.page.evaluate("window.change()")
+    assert "10" in opened.page.evaluate(texts) and "6" not in opened.page.evaluate(texts)
+    assert opened.page.locator(".cr-bar").count() == 1
+    opened.page.evaluate("window.end()")
+    assert opened.page.locator(".cr-bar").count() == 0
