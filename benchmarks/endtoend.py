@@ -1,7 +1,8 @@
 """Fashion-MNIST's CNN from the command line to the last file, beside the same in PyTorch.
 
 Whole processes, start-up included, in turn, after a run that is not counted; PyTorch with channels
-first and last, the better one counts. A shorter one: `python -m benchmarks.endtoend --epochs 1 --rounds 1`.
+first and last, the better one counts. A shorter one:
+`python -m benchmarks.endtoend --epochs 1 --rounds 1`.
 """
 
 from __future__ import annotations
