@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import chainrule as cr
+from chainrule import nn
 from chainrule.explain.derive import Derivation, derive
 
 POWERS = {c: str(k) for k, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")} | {"⁻": "-"}
@@ -141,3 +142,63 @@ def test_names_of_arguments() -> None:
         derive((x * x).sum(), "v", names={"x": x})
     with pytest.raises(cr.errors.GradientError, match="does not depend on 1.0"):
         derive((x * x).sum(), 1.0, names={"x": x})
+
+
+def data(*shape: int) -> Any:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+KEPT: list[Any] = []
+"""Models, so that their Parameters live: names are theirs."""
+
+
+def network(*layers: Any) -> Any:
+    KEPT.append(nn.Sequential(*layers, seed=0))
+    return KEPT[-1]
+
+
+def attention() -> Any:
+    return (network(nn.MultiHeadAttention(4, 2))(cr.tensor(data(2, 3, 4))) ** 2).sum()
+
+
+MODELS: dict[str, Any] = {
+    "attention": attention,
+    "convolutions": lambda: nn.softmax_cross_entropy(
+        network(
+            nn.Conv2d(1, 3, 3, padding="same"), nn.relu, nn.MaxPool2d(2), nn.flatten,
+            nn.Linear(27, 4),
+        )(data(2, 6, 6, 1)), np.array([0, 1]),
+    ),
+    "layer norm": lambda: nn.softmax_cross_entropy(
+        network(nn.Linear(4, 5), nn.LayerNorm(5), nn.gelu, nn.Linear(5, 3))(data(3, 4)),
+        np.array([0, 1, 2]),
+    ),
+    "batch norm": lambda: (
+        network(nn.Linear(4, 5), nn.BatchNorm(5), nn.tanh)(data(6, 4), training=True) ** 2
+    ).mean(),
+    "embedding": lambda: (
+        network(nn.Embedding(7, 4), nn.Linear(4, 2))(np.array([[0, 3, 3], [6, 1, 0]])) ** 2
+    ).sum(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_whole_networks(model: str) -> None:
+    d = derive(MODELS[model](), names={})
+    assert d.verify() < 1e-2  # some gradients are 0 but for rounding
+    defined: set[str] = set(d.arrays)
+    for line in d.lines:
+        formed = line.matrix or line.index
+        assert formed or line.call, line.reason
+        for form in filter(None, (line.matrix, line.index, line.call)):
+            right = form.split(" = ")[-1]
+            used = set(re.findall(r"(?<![\w.])(?:q|t|δ)\d+", right))
+            assert used <= defined, (form, used - defined)
+        defined.add(line.name)
+    assert not any("has no" in line.text for line in d.lines)
+    assert "W1 = " in d.legend[0]
+
+
+def test_layers_are_numbered_as_they_are_used() -> None:
+    d = derive(MODELS["layer norm"](), names={})
+    assert d.legend[0].startswith("W1 = 0.weight, b1 = 0.bias, W2 = 1.weight, b2 = 1.bias")

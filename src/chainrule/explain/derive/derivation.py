@@ -14,7 +14,7 @@ WIDE = 60
 """Formulas that are longer do not push the columns behind them away."""
 NOISE = 1e-4
 """Values smaller than that share of the largest one may be rounding."""
-TITLES = {"value": "Values", "shared": "Needed by several gradients", "gradient": "Gradients"}
+TITLES = {"value": "Values", "shared": "Gradients on the way", "gradient": "Gradients"}
 
 
 @dataclass(frozen=True, eq=False)

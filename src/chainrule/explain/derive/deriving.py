@@ -27,7 +27,7 @@ from .backward import Backward, backward, names
 from .derivation import INDICES, Derivation, Line
 from .syntax import Latex, MathML, Part, Python, Text
 from .tidy import values_of
-from .writing import NoForm, Writer
+from .writing import NoForm, Writer, renumbers
 
 DEEP, SUMMED = 12, 0.25
 """Formulas are nested so deep at most; what is inside gets a name. A sum counts less."""
@@ -114,6 +114,12 @@ def lettered(order: Sequence[Node], naming: Naming) -> tuple[Naming, list[str]]:
     dotted = {n: naming[n] for n in order if n.primitive is None and "." in naming[n]}
     if not dotted:
         return naming, []
+    used: dict[Node, int] = {}
+    for k, n in enumerate(order):
+        for x in n.inputs:
+            if isinstance(x, Node) and x in dotted:
+                used.setdefault(x, k)
+    dotted = dict(sorted(dotted.items(), key=lambda pair: used.get(pair[0], 0)))
     modules = list(dict.fromkeys(name.rpartition(".")[0] for name in dotted.values()))
     result = copy(naming)
     result.nodes = dict(naming.nodes)
@@ -192,10 +198,11 @@ class _Deriving:
                 symbols[now] = naming[n]
         result = [x for x in (found.values[self.root],) if isinstance(x, Node)]
         below = self._below([*roots, *result, *(x for x in symbols if x in self.forward)], {})
-        for now in sorted(below & self.place.keys(), key=self.place.__getitem__):
-            if now in self.forward and _without_form(now):
-                symbols[now] = naming[self.forward[now]]
         named = {*self._shared(roots, symbols)}
+        for now in below & self.place.keys():  # what is called by name, and what it is called with
+            if _without_form(now):
+                named |= {x for x in (now, *now.inputs) if isinstance(x, Node)}
+        named = {x for x in named if x.primitive is not None and x not in symbols}
         self._deep(below, symbols, named)
         ordered = sorted(named, key=self.place.__getitem__)
         new = [x for x in ordered if x not in self.inner]
@@ -379,10 +386,14 @@ class _Deriving:
         gates = {r.removesuffix(" matrix form").removesuffix(" index form") for r in reasons}
         if len(reasons) > 1 and len(gates) == 1:
             why = f"{gates.pop()} formula"  # … has no formula
-        gate = self.forward.get(x) if kind == "value" else None
         call = ""
-        if gate is not None and not matrix and not index:
-            call = expression_of(gate, [self.naming[y] for y in gate.inputs])
+        if isinstance(x, Node) and x.primitive is not None and not matrix and not index:
+            names = [
+                symbols.get(y, self.naming[self.forward[y]] if y in self.forward else "…")
+                if isinstance(y, Node) else self.naming[y]
+                for y in x.inputs
+            ]  # fmt: skip
+            call = expression_of(x, names)
         return Line(
             kind, name, tuple(shape), matrix, index, latex[0] or latex[1] or name,
             mathml[0] or mathml[1] or escape(name), value, why, (python[0], python[1]),
@@ -393,7 +404,7 @@ class _Deriving:
 def _without_form(x: Node) -> bool:
     """Whether no formula is known for a gate."""
     known = isinstance(x.primitive, (LinearGate, Elementwise)) or x.name == "contract"
-    return x.primitive is not None and not known
+    return x.primitive is not None and (not known or renumbers(x))
 
 
 def _plain(x: Node) -> bool:

@@ -77,7 +77,7 @@ class Text:
         return between.join(written), own
 
     def divide(self, over: Part, under: Part) -> Part:
-        return f"{self.group(over, PRODUCT)}/{self.group(under, POWER)}", PRODUCT
+        return f"{self.group(over, TOTAL)}/{self.group(under, POWER)}", PRODUCT
 
     def negate(self, part: Part) -> Part:
         return f"-{self.group(part, PRODUCT)}", UNARY

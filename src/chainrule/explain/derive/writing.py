@@ -69,6 +69,8 @@ class Writer:
             return s.name(self.named(x))
         if x in self.symbols and not top:
             return s.name(self.symbols[x])
+        if renumbers(x) and x.inputs[0] in self.symbols:
+            return self._call(x, [s.name(self.symbols[x.inputs[0]])])
         if len(x.shape) > 2:
             raise NoForm(f"{x.name} has {len(x.shape)} axes: index form only")
         if x.primitive is None:
@@ -93,8 +95,16 @@ class Writer:
         return self._elementwise(name, parts) or self._call(x, parts)
 
     def _call(self, x: Node, parts: list[Part]) -> Part:
-        self.functions[x.name] = x.primitive.forward  # type: ignore[union-attr]
-        return self.syntax.call(x.name, parts)
+        name, compute = x.name, x.primitive.forward  # type: ignore[union-attr]
+        if renumbers(x):
+            shape = (*x.shape, 1) if len(x.shape) == 1 else x.shape  # vectors are columns
+
+            def compute(array: Any) -> Any:
+                return np.reshape(array, shape)
+
+            name = f"{name} {shape}" if self.syntax.python else name
+        self.functions[name] = compute
+        return self.syntax.call(name, parts)
 
     def _elementwise(self, name: str, parts: list[Part]) -> Part | None:
         """What both forms write alike."""
@@ -409,6 +419,16 @@ class Writer:
             raise NoForm(f"{x.name} from {shape} to {out} renumbers entries")
         left = iter(c for c, n in zip(at, out, strict=True) if n != 1)
         return self.index(x.inputs[0], [next(left) if n != 1 else "0" for n in shape])
+
+
+def renumbers(x: Node) -> bool:
+    """Whether a gate is a reshape that joins or splits axes: it has no index form."""
+    if x.name != "reshape":
+        return False
+    before, after = (
+        [n for n in shape if n != 1] for shape in (np.shape(_data(x.inputs[0])), x.shape)
+    )
+    return before != after
 
 
 def _gate(x: Node) -> str:
