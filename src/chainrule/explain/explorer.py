@@ -10,6 +10,7 @@ import base64
 import gzip
 import json
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -215,9 +216,21 @@ def structure(gate: GateRecord, operand: int, name: str) -> dict[str, str]:
         if local.shape == (1, 1):
             return {}
         names = [n if n.isidentifier() else d for n, d in ((gate.name, "y"), (name, "x"))]
-        return {"structure": local.structure, "formula": local.formula(*names)}
+        formula = _with_names(local.formula(*names), gate, operand)
+        return {"structure": local.structure, "formula": formula}
     except ChainruleError as error:
         return {"structure": str(error).split(":")[0]}
+
+
+def _with_names(formula: str, gate: GateRecord, operand: int) -> str:
+    """An index formula with the other operand of a contraction by its name; what else A is."""
+    plain, _, shape = formula.partition(", with A: ")
+    if not shape:
+        return formula
+    others = [x.name for k, x in enumerate(gate.inputs) if k != operand]
+    if gate.gate == "contract" and others and others[0].isidentifier():
+        return re.sub(r"\bA(?=_|\b)", others[0], plain)
+    return f"{plain}, with A the numbers of the local: {shape}"
 
 
 def _paths(explanation: Explanation, v: VariableRecord) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from ..core.node import Node
+from ..core.primitive import LinearGate
 from ..ops.tensor import Tensor
 from .explorer import operands_of_record, structure
 from .forms import WORDS
@@ -68,8 +69,12 @@ class Step:
             if x.node is None:
                 continue
             local, down = array(x.local), array(x.downstream)
-            lines.append(f"∂{g.name}/∂{x.name} = {local}")
-            lines += [f"  {text}" for text in structure(g, operand, x.name).values()]
+            known = list(structure(g, operand, x.name).values())
+            if known and isinstance(x.local, str) and isinstance(g.node.primitive, LinearGate):
+                lines.append(f"∂{g.name}/∂{x.name}: {known.pop(0)}")  # there are no numbers
+            else:
+                lines.append(f"∂{g.name}/∂{x.name} = {local}")
+            lines += [f"  {text}" for text in known]
             if np.ndim(x.downstream) == 0 and isinstance(x.local, float):
                 lines.append(f"  downstream = {array(g.upstream)} × {local} = {down}")
             else:

@@ -190,14 +190,14 @@ class _Deriving:
         symbols: dict[Node, str] = dict(found.names)
         used = self._reached(roots, symbols)
         results = [v for v in found.values.values() if isinstance(v, Node)]
-        self.inner = self._below(results, {})
+        self.inner = self._below(results)
         """All that values are computed from."""
         for now, n in self.forward.items():  # values that gradients need stand by their names
             asked = n in naming.given or n in self.wanted or now in used
             if n.primitive is not None and asked:
                 symbols[now] = naming[n]
         result = [x for x in (found.values[self.root],) if isinstance(x, Node)]
-        below = self._below([*roots, *result, *(x for x in symbols if x in self.forward)], {})
+        below = self._below([*roots, *result, *(x for x in symbols if x in self.forward)])
         named = {*self._shared(roots, symbols)}
         for now in below & self.place.keys():  # what is called by name, and what it is called with
             if _without_form(now):
@@ -215,13 +215,13 @@ class _Deriving:
             symbols[x] = "δ" if len(new) == 1 else f"δ{k + 1}"
         return symbols
 
-    def _below(self, roots: Sequence[Node], stops: Mapping[Node, Any]) -> set[Node]:
+    def _below(self, roots: Sequence[Node]) -> set[Node]:
         """All nodes that these are computed from, themselves included."""
         seen: set[Node] = set()
         stack = list(roots)
         while stack:
             x = stack.pop()
-            if x not in seen and x not in stops:
+            if x not in seen:
                 seen.add(x)
                 stack += [y for y in x.inputs if isinstance(y, Node)]
         return seen
