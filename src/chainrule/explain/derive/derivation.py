@@ -98,7 +98,8 @@ class Derivation:
         """Evaluate every formula, in both forms: the largest error, relative to the largest entry
         (of its own value; where that is only rounding, of all).
 
-        The formulas are computed as they stand, from the values of the names in them. Where one is
+        The formulas are computed as they stand, from the values of the names in them; those of
+        gradients are compared with what the engine computes. Where one is
         NaN and the other not, it is infinite.
         """
         worst = 0.0
@@ -153,7 +154,7 @@ def _largest(value: Any) -> float:
 def _evaluated(form: str, arrays: dict[str, Any], line: Line, matrix: bool) -> Any:
     """The numbers that a formula in Python gives; it was written here and holds nothing else."""
     names = {k: np.asarray(v, np.float64) for k, v in {**arrays, **line.constants}.items()}
-    scope: dict[str, Any] = {"F": {**line.functions, "sum": np.sum}, "N": names}
+    scope: dict[str, Any] = {"F": {**line.functions, "sum": _sum}, "N": names}
     scope |= {"ones": lambda n: np.ones((n, 1)), "inf": np.inf, "nan": np.nan}
     with np.errstate(all="ignore"):
         if matrix:  # vectors are columns
@@ -169,6 +170,11 @@ def _evaluated(form: str, arrays: dict[str, Any], line: Line, matrix: bool) -> A
             local = {**scope, **dict(zip(INDICES, place, strict=False))}
             out[place] = eval(code, {"__builtins__": {}, **local})
         return out
+
+
+def _sum(array: Any) -> Any:
+    """The sum of all entries, as a matrix."""
+    return np.reshape(np.sum(array), (1, 1))
 
 
 def _matrix_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

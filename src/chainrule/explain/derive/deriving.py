@@ -18,7 +18,7 @@ from ...core.primitive import Elementwise, LinearGate
 from ...errors import GradientError, ShapeError
 from ...ops.dispatch import to_tensor
 from ...ops.tensor import Tensor, variable
-from ..gates import Explanation, expression_of, opened
+from ..gates import Explanation, expression_of, gradients, opened
 from ..names import Names, Naming
 from ..numbers import number
 from ..paths import named, node_of
@@ -31,6 +31,9 @@ from .writing import NoForm, Writer, renumbers
 
 DEEP, SUMMED = 12, 0.25
 """Formulas are nested so deep at most; what is inside gets a name. A sum counts less."""
+ZERO_TIMES_INFINITY = (
+    "a factor is infinite here: the engine gives 0 where another one is 0, the formulas do not"
+)
 LETTERED = {"weight": "W", "bias": "b"}
 
 
@@ -161,8 +164,8 @@ class _Deriving:
 
     def derivation(self) -> Derivation:
         found, naming = self.found, self.naming
-        gradients = [(n, found.gradients.get(n)) for n in self.wanted]
-        roots = [g for _, g in gradients if isinstance(g, Node)]
+        wanted = [(n, found.gradients.get(n)) for n in self.wanted]
+        roots = [g for _, g in wanted if isinstance(g, Node)]
         symbols = self._symbols(roots)
         values = {x for x in symbols if x in self.inner and x.primitive is not None}
         result = found.values[self.root]
@@ -177,7 +180,7 @@ class _Deriving:
             of = [n for n, g in found.gradients.items() if g is node]
             label = self._named(of, symbols)
             lines.append(self._line("shared", symbols[node], node, symbols, node, label))
-        for n, g in gradients:
+        for n, g in wanted:
             lines.append(self._line("gradient", f"∂{self.name}/∂{naming[n]}", g, symbols, None,
                                     by=n))  # fmt: skip
         legend = (*self.legend, *self._constants(lines))
@@ -257,6 +260,13 @@ class _Deriving:
                 found.append(f"{name} is {'the identity' if one else 'a constant'}: "
                              f"{_summary(array)}")  # fmt: skip
         found += self.found.notes
+        graph = self._values()
+        for n in self.wanted:
+            g = self.found.gradients.get(n)
+            engine, formula = self._engine()[n], graph[g] if isinstance(g, Node) else g
+            if formula is not None and np.isfinite(engine).all() > np.isfinite(formula).all():
+                found.append(ZERO_TIMES_INFINITY)
+                break
         size = int(np.prod(self.root.shape, dtype=np.int64))
         if size != 1:
             found.insert(0, f"the gradients are of the sum of the {size} entries of {self.name}")
@@ -341,6 +351,12 @@ class _Deriving:
             self._computed = values_of(self.found.graph, self.found.arrays)
         return self._computed
 
+    def _engine(self) -> dict[Node, Any]:
+        """The gradients as `backward` computes them."""
+        if not hasattr(self, "_pulled"):
+            self._pulled = gradients(self.order, self.root)
+        return self._pulled
+
     def _line(self, kind: str, name: str, x: Any, symbols: dict[Node, str], top: Any,
               label: str = "", by: Node | None = None) -> Line:  # fmt: skip
         shape = by.shape if by is not None else np.shape(x) if not isinstance(x, Node) else x.shape
@@ -382,6 +398,8 @@ class _Deriving:
         python = forms(Python())
         values = self._values()
         value = values[x] if isinstance(x, Node) else np.asarray(0.0 if x is None else x)
+        if by is not None:
+            value = self._engine()[by]
         why = "; ".join(dict.fromkeys(reasons))
         gates = {r.removesuffix(" matrix form").removesuffix(" index form") for r in reasons}
         if len(reasons) > 1 and len(gates) == 1:

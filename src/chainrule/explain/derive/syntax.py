@@ -71,7 +71,8 @@ class Text:
         own = CHAIN + 0.1 * (self.hadamard, self.times, self.juxtapose).index(between)
         written = []
         for k, part in enumerate(parts):
-            chained = part[1] == own if k == 0 else 0 < numbers == k and part[1] >= TOTAL
+            last = 0 < numbers == k == len(parts) - 1
+            chained = part[1] == own if k == 0 else last and part[1] >= TOTAL
             plain = chained and part[1] < UNARY
             written.append(part[0] if plain else self.group(part, POWER if k else UNARY))
         return between.join(written), own
@@ -115,7 +116,8 @@ class Text:
 
     def index(self, offset: int, terms: Sequence[tuple[str, int]]) -> str:
         text = ""
-        for letter, stride in terms:
+        offset += sum(int(letter) * stride for letter, stride in terms if letter.isdigit())
+        for letter, stride in (t for t in terms if not t[0].isdigit()):
             sign = "-" if stride < 0 else "+" if text else ""
             whole = letter.isalnum() or (stride == 1 and letter[0] != "-")
             text += sign + ("" if abs(stride) == 1 else f"{abs(stride)}")

@@ -276,6 +276,7 @@ class _Tidying:
             b, m = test.inputs
             a, other = taken.inputs
             known = isinstance(m, Node) and m is other and m.name in ("maximum", "minimum")
+            known = known and {id(a), id(b)} == {id(x) for x in m.inputs} and a is not b
             if known and (_number(half), _number(one)) == (0.5, 1) and not self.ties(m):
                 self.notes.add(NO_TIES)
                 return self.made(GREATER if m.name == "maximum" else LESS, [a, b], node)
@@ -283,11 +284,12 @@ class _Tidying:
 
     def ties(self, m: Node) -> bool:
         """Whether the operands of max or min are equal somewhere."""
-        old = next((n for n, new in self.new.items() if new is m), None)
-        if old is None:
-            return True
-        a, b = (self.value(x) for x in old.inputs)
-        return bool(np.any(a == b))
+        for old, new in self.new.items():
+            if new is m and old.name == m.name:
+                a, b = (self.value(x) for x in old.inputs)
+                if np.any(a == b):
+                    return True
+        return False
 
     def counted(self, x: Any) -> bool:
         """Whether a number of equal maxima is 1 everywhere."""

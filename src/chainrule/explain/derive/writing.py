@@ -67,7 +67,7 @@ class Writer:
             if x.ndim == 0:
                 return self._number(x)
             return s.name(self.named(x))
-        if x in self.symbols and not top:
+        if x in self.symbols and not top and len(x.shape) <= 2:
             return s.name(self.symbols[x])
         if renumbers(x) and x.inputs[0] in self.symbols:
             return self._call(x, [s.name(self.symbols[x.inputs[0]])])
@@ -401,7 +401,13 @@ class Writer:
             result = s.product(parts, s.juxtapose) if len(parts) > 1 else inner
         if not free:
             return result
-        return s.total(letters, result, [map.sizes[k] for k in free], len(parts) > 1)
+        part_of = any(  # of an axis: its end is not the array's
+            k in free and map.sizes[k] != n
+            for p, n in zip(reads, map.in_view, strict=True) if p.table is None
+            for k, _ in p.terms
+        )  # fmt: skip
+        ranged = part_of or len(parts) > 1
+        return s.total(letters, result, [map.sizes[k] for k in free], ranged)
 
     def _counting(self, p: Position, x: Node) -> Position:
         """A position in a table that counts 0, 1, 2 … as the symbol itself."""
