@@ -73,7 +73,7 @@ class _Sources:
     def of(self, x: Any, name: str) -> str:
         """What an array is: "the value of x", or of something computed from x; "" if neither."""
         value = self.variable._value if isinstance(self.variable, Tensor) else self.variable
-        if isinstance(value, np.ndarray) and np.shares_memory(x, value):
+        if isinstance(value, np.ndarray) and _shares(x, value):
             return f"the value of {name}"
         for owner in _owners(x):
             for node in self.recorded.get(id(owner), ()):
@@ -114,6 +114,14 @@ class _Sources:
         held = [k for k, t in self.names.items() if isinstance(t, Tensor) and t.node is node]
         where = f" at {place(node.line)}" if node.line else ""
         return held[0] if held else f"{node.name}(…){where}"
+
+
+def _shares(x: Any, value: Any) -> bool:
+    """Whether two arrays show the same memory; where that is hard to tell, whether they may."""
+    try:
+        return np.shares_memory(x, value, 100_000)  # type: ignore[arg-type]  # any bound is good
+    except np.exceptions.TooHardError:
+        return np.may_share_memory(x, value)
 
 
 def _owners(x: Any) -> Iterable[Any]:

@@ -8,6 +8,7 @@ parameters none reaches. Nothing of the model changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,11 @@ import numpy as np
 
 from ..core.context import context
 from ..core.node import Node, topological
-from ..core.primitive import LinearGate
 from ..errors import GradientError
 from ..nn import Module
 from ..ops.dispatch import to_tensor
 from ..ops.tensor import Parameter, Tensor
+from .forms import only_moves
 from .gates import gradients
 from .names import Naming
 from .nonfinite import first_nonfinite
@@ -198,6 +199,21 @@ def diagnose(
     >>> [f.name for f in found.serious]
     ['dead units', 'no gradient', 'no gradient', 'no gradient', 'no gradient']
     """
+    with _looked_at(model, loss, batch, optimizer) as found:
+        return found.result()
+
+
+def layers(
+    model: Callable[..., Any], loss: Callable[..., Any], batch: Sequence[Any]
+) -> tuple[Layer, ...]:
+    """The layers that `diagnose` reads, without looking for what is wrong."""
+    with _looked_at(model, loss, batch, None) as found:
+        return found.layers()
+
+
+@contextmanager
+def _looked_at(model: Any, loss: Any, batch: Any, optimizer: Any) -> Iterator[_Diagnosing]:
+    """One step on a batch; afterwards the model is as it was."""
     inputs, *targets = (batch,) if not isinstance(batch, (tuple, list)) else tuple(batch)
     kept = None
     if isinstance(model, Module):
@@ -207,7 +223,7 @@ def diagnose(
         with np.errstate(all="ignore"), context(recording=True, trace=None):
             predicted = model(inputs, **options)
             value = loss(predicted, *targets)
-            return _Diagnosing(model, inputs, targets, predicted, value, optimizer).result()
+            yield _Diagnosing(model, inputs, targets, predicted, value, optimizer)
     finally:
         if kept is not None and isinstance(model, Module):
             now = model.state()
@@ -242,11 +258,15 @@ class _Diagnosing:
         self.naming = Naming(self.order, self.total.node, {})
         self.findings: list[Finding] = []
 
-    def result(self) -> Diagnosis:
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in forward order."""
         self.uses = list(self._weights())
         self.closings = self._closings()
         self.updates = self._updates()
-        layers = self._layers()
+        return self._layers()
+
+    def result(self) -> Diagnosis:
+        layers = self.layers()
         finite = self._finite()
         self._parameters()
         if finite:
@@ -274,7 +294,7 @@ class _Diagnosing:
                     behind[node] = (handle, node)
                 continue
             found = [behind[x] for x in node.inputs if isinstance(x, Node) and x in behind]
-            if found and (node.name == "cast" or _only_moves(node)):
+            if found and (node.name == "cast" or only_moves(node)):
                 behind[node] = found[0]
             elif found:
                 yield (node, *found[0])
@@ -550,13 +570,6 @@ class _Diagnosing:
 
 def _uses(node: Node, x: Node) -> bool:
     return any(operand is x for operand in node.inputs)
-
-
-def _only_moves(node: Node) -> bool:
-    """Whether a gate moves entries to places that are the same for all data (no lookup)."""
-    map = (node.params or {}).get("map")
-    looked_up = map is not None and any(p.table is not None for p in (*map.reads, *map.writes))
-    return isinstance(node.primitive, LinearGate) and not looked_up
 
 
 def _finite(x: Any) -> bool:

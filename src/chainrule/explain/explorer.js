@@ -32,6 +32,7 @@ function timetable(data) {
 class Explorer {
   constructor(el, data) {
     this.el = el;
+    el.explorer = this;
     this.data = data;
     this.n = data.gates.length;
     this.position = 2 * this.n;

@@ -91,7 +91,7 @@ class Explorer:
     def _repr_html_(self) -> str:
         return (
             '<iframe style="width:100%;height:640px;border:0" sandbox="allow-scripts" '
-            f'srcdoc="{escape(self.page().replace(chr(10), " "))}"></iframe>'
+            f'srcdoc="{escape(self.page())}"></iframe>'
         )
 
     def __repr__(self) -> str:
@@ -162,8 +162,7 @@ def explorer(explanation: Explanation) -> Explorer:
             }
             for k, v in enumerate(explanation.variables)
         ],
-        "note": "".join(explanation.heading()[1:] or explanation.heading()).strip()
-        if not explanation.expression else "",
+        "note": explanation.note,
         "formulas": _formulas(explanation) if len(explanation.gates) <= DERIVED else "",
     }  # fmt: skip
     shown = f"{explanation.name} = {title}" if title else f"The graph of {explanation.name}"

@@ -25,7 +25,7 @@ from ..core.local import (
     Zero,
 )  # fmt: skip
 from ..core.node import Node
-from ..core.primitive import ITEM, Elementwise
+from ..core.primitive import ITEM, Elementwise, LinearGate
 from ..core.types import FLOATS, size_of
 from ..ops.custom import Custom, Opaque
 from ..ops.dispatch import CastBack
@@ -209,3 +209,10 @@ def numbers_of(form: Local, node: Node, i: int, other: str) -> Any:
             found = weights(form)
             return found if found is not None else "product"
     return f"backward of {node.name}" if isinstance(form, Opaque) else type(form).__name__.lower()
+
+
+def only_moves(node: Node) -> bool:
+    """Whether a gate moves entries to places that are the same for all data (no lookup)."""
+    map = (node.params or {}).get("map")
+    looked_up = map is not None and any(p.table is not None for p in (*map.reads, *map.writes))
+    return isinstance(node.primitive, LinearGate) and not looked_up

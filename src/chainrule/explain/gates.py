@@ -47,6 +47,8 @@ class InputRecord:
     node: Node | None = None
     local: Any = None
     downstream: Any = None
+    source: Any = None
+    """The array itself, of a constant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,10 +213,15 @@ class Explanation:
     def heading(self) -> list[str]:
         """The expression, and of what the gradients are where the result is not one number."""
         lines = [f"{self.name} = {self.expression}", ""] if self.expression else []
+        return [*lines, *([self.note, ""] if self.note else [])]
+
+    @property
+    def note(self) -> str:
+        """Of what the gradients are, where the result is not one number."""
         size = np.size(self.value)
-        if size != 1:
-            lines += [f"The gradients are of the sum of the {size} entries of {self.name}.", ""]
-        return lines
+        if size == 1:
+            return ""
+        return f"The gradients are of the sum of the {size} entries of {self.name}."
 
     def table(self, digits: int = 4) -> Table:
         """The whole as a table of rich, for terminals."""
@@ -327,7 +334,7 @@ def _inputs(node: Node, upstream: Any, naming: Naming) -> tuple[InputRecord, ...
     for i, x in enumerate(node.inputs):
         if not isinstance(x, Node):
             if is_float(x) or not isinstance(node.primitive, LinearGate):
-                result.append(InputRecord(naming[x], _view(np.asarray(x))))
+                result.append(InputRecord(naming[x], _view(np.asarray(x)), source=x))
             continue  # the index tables of a gather are part of the gate
         other = naming[node.inputs[1 - i]] if len(node.inputs) == 2 else ""
         if node.primitive is ITEM:

@@ -8,6 +8,7 @@ and dark surroundings. Gates and boxes have `data-` attributes that a page finds
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape as escape_html
@@ -32,6 +33,7 @@ WHOLE = 300
 HEAT = (44.0, 18.0)
 """Width and height of a heat picture."""
 COMMUTING = ("add", "mul", "maximum", "minimum")
+UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 SYMBOLS = {
     "add": "+", "sub": "−", "mul": "×", "div": "/", "pow": "^", "neg": "×-1", "maximum": "max",
     "minimum": "min", "sum": "Σ", "sqrt": "√", "broadcast": "copy", "sigmoid": "σ",
@@ -471,8 +473,8 @@ def _large(value: Any) -> bool:
 
 
 def escape(text: str) -> str:
-    """Text as it may stand in XML: control characters, which XML has no way to write, become □."""
-    return escape_html("".join(c if c.isprintable() else "□" for c in text))
+    """Text as it may stand in XML; characters that XML has no way to write become □."""
+    return escape_html(UNWRITABLE.sub("□", text))
 
 
 def _width(text: str, size: float) -> float:

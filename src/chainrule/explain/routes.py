@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -48,15 +49,16 @@ def search(
             if node not in behind or not counts[node]:
                 continue
             found = ways.setdefault(node, [])
+            kept = min(most, max(limit, ROOM // max(_bytes(node), 1)))
             for user, i in uses[node]:
                 for link, upstream in ways[user]:
                     g = pulled(user, i, upstream)
                     if g is not None:
                         found.append(((node, i, link), g))
-            room = max(limit, ROOM // max(_bytes(node), 1))
-            if len(found) > min(most, room):
-                found.sort(key=lambda way: rank(*_adds(way[1], moved.get(node, UNKNOWN))))
-                del found[min(most, room) :]
+                if len(found) > kept:  # after every user, so that there are never many more
+                    change = moved.get(node, UNKNOWN)
+                    found.sort(key=lambda way: rank(*_adds(way[1], change)))
+                    del found[kept:]
             for user in {user for user, _ in uses[node]}:  # arrays that nothing reads any more
                 left[user] -= 1
                 if not left[user]:
@@ -77,8 +79,10 @@ def unlinked(link: Link) -> tuple[tuple[Node, ...], tuple[int, ...]]:
 
 
 def _bytes(node: Node) -> int:
-    parts = node.data if isinstance(node.data, tuple) else (node.data,)
-    return sum(p.nbytes for p in parts)
+    """The size of a gradient of a node (of a broadcast, in its full shape)."""
+    if isinstance(node.data, tuple):
+        return sum(p.nbytes for p in node.data)
+    return prod(node.shape) * node.type.dtype.itemsize
 
 
 def _adds(upstream: Any, change: Any) -> tuple[float, float]:

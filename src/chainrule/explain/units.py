@@ -13,10 +13,10 @@ from typing import Any
 
 from ..core.context import context
 from ..core.node import Node
-from ..core.primitive import LinearGate
 from ..errors import GraphError, ShapeError
 from ..ops.dispatch import to_tensor
 from ..ops.tensor import ArrayLike, Parameter, Tensor
+from .forms import only_moves
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _parameter(x: Any) -> Parameter | None:
 
 def _moves(node: Node) -> bool:
     """Whether a gate only moves entries, or casts them."""
-    return isinstance(node.primitive, LinearGate) or node.name == "cast"
+    return only_moves(node) or node.name == "cast"
 
 
 def _type(x: Any) -> Any:

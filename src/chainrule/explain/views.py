@@ -258,9 +258,9 @@ class _View:
         return self._put(node, Item(kind, record.name, node, record, None, record.value, gradient))
 
     def _constant(self, x: InputRecord) -> int:
-        if id(x.value) not in self.made:
-            return self._put(id(x.value), Item("constant", x.name, value=x.value))
-        return self.made[id(x.value)]
+        if id(x.source) not in self.made:
+            return self._put(id(x.source), Item("constant", x.name, value=x.value))
+        return self.made[id(x.source)]
 
     def _add_gate(self, gate: GateRecord) -> None:
         wires = []

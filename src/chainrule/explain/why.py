@@ -241,7 +241,9 @@ def _not_zero(
 
 def _values_of(node: Node, naming: Naming) -> str:
     """The first entry of a gate that is not finite, and what it was computed from."""
-    found = node.value if not isinstance(node.value, tuple) else node.value[0]
+    found = node.value
+    if isinstance(found, tuple):
+        found = next(v for v in found if not finite(v))
     where = np.argwhere(~np.isfinite(found))
     at = tuple(int(i) for i in where[0]) if len(where) else ()
     name = naming[node] + (f"[{', '.join(map(str, at))}]" if at else "")

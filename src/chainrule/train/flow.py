@@ -19,7 +19,7 @@ import numpy as np
 
 from ..data import Dataset, TextPart, batches
 from ..errors import ChainruleError, RunError
-from ..explain.diagnose import Diagnosis, diagnose
+from ..explain.diagnose import Diagnosis, Layer, diagnose, layers
 from ..files import write_text
 from .measure import Loss, like_targets
 from .metrics import Epoch
@@ -59,6 +59,15 @@ class Flow:
             self.problem = f"no diagnosis: {error}"
             return None
 
+    def _layers(self) -> tuple[Layer, ...]:
+        """The layers as they are now: what a diagnosis reads, without looking for what is wrong."""
+        try:
+            with np.errstate(all="ignore"):
+                return layers(self.model, self._loss, self.batch)
+        except (ChainruleError, ValueError, TypeError, MemoryError) as error:
+            self.problem = f"no layers: {error}"
+            return ()
+
     def _loss(self, outputs: Any, targets: Any) -> Any:
         return self.loss(like_targets(outputs, targets), targets)
 
@@ -70,10 +79,7 @@ class Flow:
 
     def __call__(self, row: Epoch, better: bool) -> None:
         """Look at the end of an epoch; the rows so far are written."""
-        found = self.look()
-        if found is None:
-            return
-        for layer in found.layers:
+        for layer in self._layers():
             values = {name: getattr(layer, name) for name in COLUMNS[2:]}
             self.rows.append({"epoch": row.epoch, "layer": layer.name, **values})
         self._write(GRADIENTS, to_csv(self.rows))

@@ -176,9 +176,12 @@ class _Deriving:
             name = naming[self.forward[v]] if v in self.forward else symbols[v]
             lines.append(self._line("value", name, v, symbols, v))
         rest = (symbols.keys() - values) & self.place.keys()
+        gradients_of: dict[Node, list[Node]] = {}
+        for n, g in found.gradients.items():
+            if isinstance(g, Node):
+                gradients_of.setdefault(g, []).append(n)
         for node in sorted(rest, key=self.place.__getitem__):
-            of = [n for n, g in found.gradients.items() if g is node]
-            label = self._named(of, symbols)
+            label = self._named(gradients_of.get(node, []))
             lines.append(self._line("shared", symbols[node], node, symbols, node, label))
         for n, g in wanted:
             lines.append(self._line("gradient", f"∂{self.name}/∂{naming[n]}", g, symbols, None,
@@ -201,7 +204,7 @@ class _Deriving:
                 symbols[now] = naming[n]
         result = [x for x in (found.values[self.root],) if isinstance(x, Node)]
         below = self._below([*roots, *result, *(x for x in symbols if x in self.forward)])
-        named = {*self._shared(roots, symbols)}
+        named = {*self._shared([*roots, *result], symbols)}
         for now in below & self.place.keys():  # what is called by name, and what it is called with
             if _without_form(now):
                 named |= {x for x in (now, *now.inputs) if isinstance(x, Node)}
@@ -283,7 +286,7 @@ class _Deriving:
             self.made[id(array)] = next(c for c in letters if c not in taken), array
         return self.made[id(array)][0]
 
-    def _named(self, of: Sequence[Node], symbols: dict[Node, str]) -> str:
+    def _named(self, of: Sequence[Node]) -> str:
         """The recorded value that a shared gradient is the gradient of, by the best name."""
         given = [n for n in of if n in self.naming.given]
         named = [n for n in given if n.primitive is not None] or given or list(of)
@@ -306,11 +309,13 @@ class _Deriving:
         return forward
 
     def _shared(self, roots: Sequence[Node], symbols: dict[Node, str]) -> list[Node]:
-        """What several gradients are made from, unless it is short."""
+        """What several gradients, or several values, are made from, unless it is short."""
         uses: Counter[Node] = Counter()
         seen: set[Node] = set()
-        stack = list(dict.fromkeys(roots))
+        named = [y for x in symbols for y in x.inputs if isinstance(y, Node)]
+        stack = list(dict.fromkeys([*roots, *named]))
         uses.update(roots)
+        uses.update(named)
         while stack:
             x = stack.pop()
             if x in seen or x in symbols:

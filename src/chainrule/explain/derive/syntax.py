@@ -75,7 +75,8 @@ class Text:
             chained = part[1] == own if k == 0 else last and part[1] >= TOTAL
             plain = chained and part[1] < UNARY
             written.append(part[0] if plain else self.group(part, POWER if k else UNARY))
-        return between.join(written), own
+        loose = 0 < numbers == len(parts) - 1 and parts[-1][1] < UNARY and parts[-1][1] >= TOTAL
+        return between.join(written), parts[-1][1] if loose else own
 
     def divide(self, over: Part, under: Part) -> Part:
         return f"{self.group(over, TOTAL)}/{self.group(under, POWER)}", PRODUCT

@@ -257,6 +257,10 @@ class _Tidying:
             for a, b in ((x, rest[0]), (rest[0], x)):
                 if _number(b) == 0:
                     return a
+        if name == "equal" and x is rest[0] and np.all(self.values[node]):
+            return self.full(True, node)
+        if name == "where" and _number(x) == 1:
+            return rest[0] if np.shape(_like(rest[0])) == node.shape else None
         if name == "where" and _number(x) == 0:
             return rest[1] if np.shape(_like(rest[1])) == node.shape else None
         if name in PRODUCTS:
@@ -276,7 +280,8 @@ class _Tidying:
             b, m = test.inputs
             a, other = taken.inputs
             known = isinstance(m, Node) and m is other and m.name in ("maximum", "minimum")
-            known = known and {id(a), id(b)} == {id(x) for x in m.inputs} and a is not b
+            both = known and not _alike(a, b)
+            known = both and all(any(_alike(x, y) for y in m.inputs) for x in (a, b))
             if known and (_number(half), _number(one)) == (0.5, 1) and not self.ties(m):
                 self.notes.add(NO_TIES)
                 return self.made(GREATER if m.name == "maximum" else LESS, [a, b], node)
@@ -342,6 +347,13 @@ class _Tidying:
                 return self.product(number, plain, node) if number != 1 else plain
         plain = self.made(MUL, parts, node)
         return self.product(number, plain, node) if number != 1 else plain
+
+
+def _alike(x: Any, y: Any) -> bool:
+    """Whether two operands are the same node, or the same numbers."""
+    if isinstance(x, Node) or isinstance(y, Node):
+        return x is y
+    return np.array_equal(x, y)
 
 
 def _like(x: Any) -> Any:

@@ -365,6 +365,7 @@ class Writer:
         free = [k for k in range(len(map.sizes)) if k not in bound and (
             k in needed or map.sizes[k] != 1)]  # fmt: skip
         letters = self.fresh([*at, *self._letters], len(free))
+        letters = ["0" if map.sizes[k] == 1 else c for k, c in zip(free, letters, strict=True)]
         names = {**bound, **dict(zip(free, letters, strict=True))}
         outer, self._letters = self._letters, [*self._letters, *letters]
 
@@ -399,7 +400,8 @@ class Writer:
             result: Part = (f"(({inner[0]}) if {guard} else 0.0)", ATOM)
         else:
             result = s.product(parts, s.juxtapose) if len(parts) > 1 else inner
-        if not free:
+        pairs = [(c, map.sizes[k]) for k, c in zip(free, letters, strict=True) if c != "0"]
+        if not pairs:
             return result
         part_of = any(  # of an axis: its end is not the array's
             k in free and map.sizes[k] != n
@@ -407,7 +409,7 @@ class Writer:
             for k, _ in p.terms
         )  # fmt: skip
         ranged = part_of or len(parts) > 1
-        return s.total(letters, result, [map.sizes[k] for k in free], ranged)
+        return s.total([c for c, _ in pairs], result, [n for _, n in pairs], ranged)
 
     def _counting(self, p: Position, x: Node) -> Position:
         """A position in a table that counts 0, 1, 2 … as the symbol itself."""

@@ -316,8 +316,9 @@ def _bytes(values: Array) -> str:
 
 
 def _thinned(values: list[float], most: int = 300) -> list[float]:
-    step = max(1, len(values) // most)
-    return [round(v, 6) for v in values[::step]]
+    """At most so many of the values, the last one among them."""
+    step = max(1, -(-len(values) // most))
+    return [round(v, 6) for v in values[::-step][::-1]]
 
 
 def _finite(x: float) -> float | None:
@@ -325,7 +326,9 @@ def _finite(x: float) -> float | None:
 
 
 def _is_number(x: Any) -> bool:
-    return type(x) in (int, float) and math.isfinite(x)
+    if type(x) is int:
+        return abs(x) <= 2**53
+    return type(x) is float and math.isfinite(x)
 
 
 def _number(m: dict[str, Any], name: str, low: float, high: float, default: float) -> float:

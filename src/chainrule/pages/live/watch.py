@@ -63,14 +63,14 @@ async def handle(ws: Any, send: Callable[[Any], Awaitable[None]], folder: Path) 
     seen: tuple[Any, ...] | None = None
 
     async def grow() -> None:
-        nonlocal seen
+        nonlocal seen, known
         while True:
             began = monotonic()
             now = stamp(folder)
             if now != seen:
                 found = await anyio.to_thread.run_sync(content, folder, data)
                 changed = [s for s in found if known.get(s.id) != s.html]
-                known.update({s.id: s.html for s in found})
+                known = {s.id: s.html for s in found}
                 order = [s.id for s in found]
                 await send({"order": order, "sections": [
                     {"id": s.id, "title": s.title, "html": s.element()} for s in changed
