@@ -154,10 +154,16 @@ def _decades(low: int, high: int) -> list[float]:
     )
 
 
+NAMED = 10
+"""So many lines have their names beside them."""
+
+
 def _names(names: Sequence[tuple[float, str, int]]) -> list[str]:
     """The names at the ends of lines, apart from each other."""
     parts, before = [], -inf
-    for y, name, k in sorted(names):
+    ordered = sorted(names)
+    step = max(1, ceil(len(ordered) / NAMED))  # more would stand on each other
+    for y, name, k in ordered[::step]:
         before = max(y, before + 14)
         shown = name if len(name) <= 14 else "…" + name[-13:]
         parts.append(

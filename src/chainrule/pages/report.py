@@ -119,7 +119,8 @@ class _Report:
             measure = result.get("measure")
             text = f"{100 * score:.1f} %" if measure == "accuracy" else number(score)
             if measure == "nats":
-                text = number(float(result.get("test_loss", math.nan)))
+                loss = result.get("test_loss")
+                text = number(loss) if isinstance(loss, float) else "?"
             cells.append((text, f"test {measure or 'score'}"))
         if best is not None:
             cells.append((number(best["validation_loss"]), "best validation loss"))
@@ -180,17 +181,15 @@ class _Report:
         """Gradients, weights and activations over the epochs, a line a layer."""
         if not self.flow:
             return None
-        names = list(dict.fromkeys(r["layer"] for r in self.flow))
+        rows: dict[str, list[Any]] = {}
+        for r in self.flow:
+            rows.setdefault(r["layer"], []).append(r)
 
         def series(column: str) -> list[Series]:
             return [
-                Series(
-                    name,
-                    [r["epoch"] for r in self.flow if r["layer"] == name],
-                    [r[column] for r in self.flow if r["layer"] == name],
-                )
-                for name in names
-            ]  # fmt: skip
+                Series(name, [r["epoch"] for r in of], [r[column] for r in of])
+                for name, of in rows.items()
+            ]
 
         charts = [
             chart("Gradient of the weights", series("gradient"), "epoch", log=True),

@@ -138,6 +138,8 @@ def read(folder: Path) -> list[Row]:
         if path.stat().st_size > LARGEST:
             return []
         found = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
+        if any(r["layer"] is None for r in found):
+            return []
         return [
             {"epoch": int(r["epoch"]), "layer": r["layer"],
              **{k: float(r[k]) if r[k] else math.nan for k in COLUMNS[2:]}}
@@ -156,6 +158,27 @@ def read_diagnosis(folder: Path) -> dict[str, Any]:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return (
-        {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
-    )
+    if not isinstance(found, dict):
+        return {}
+    return {k: _sound(v) for k, v in found.items() if isinstance(v, dict)}
+
+
+def _sound(found: dict[str, Any]) -> dict[str, Any]:
+    """What of a diagnosis is as `Diagnosis.json` writes it."""
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        every = found.get(name)
+        return [r for r in every if isinstance(r, dict)] if isinstance(every, list) else []
+
+    def number(x: Any) -> float | None:
+        plain = type(x) is float or (type(x) is int and abs(x) < 2**53)
+        return float(x) if plain and math.isfinite(x) else None
+
+    return {
+        "loss": number(found.get("loss")),
+        "findings": [{k: str(v) for k, v in r.items()} for r in rows("findings")],
+        "layers": [
+            {k: str(v) if k == "name" else number(v) for k, v in r.items() if k != "shape"}
+            for r in rows("layers")
+        ],
+    }

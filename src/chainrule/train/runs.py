@@ -120,7 +120,8 @@ def progress_of(folder: Path) -> Numbers:
     """The rows of metrics.csv as numbers; none if it is missing or damaged."""
     try:
         with open(folder / METRICS, newline="") as file:
-            return [{k: float(r[k]) for k in METRIC_COLUMNS} for r in csv.DictReader(file)]
+            rows = [{k: float(r[k]) for k in METRIC_COLUMNS} for r in csv.DictReader(file)]
+        return rows if all(r["epoch"].is_integer() for r in rows) else []
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return []
 

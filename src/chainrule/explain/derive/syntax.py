@@ -139,6 +139,12 @@ class Text:
 class Latex(Text):
     """LaTeX, without the dollars."""
 
+    def number(self, text: str) -> Part:
+        head, e, exponent = text.partition("e")
+        if e:
+            return rf"{head} \cdot 10^{{{int(exponent)}}}", UNARY if head[0] == "-" else PRODUCT
+        return super().number(text.replace("inf", r"\infty"))
+
     times, hadamard, juxtapose = r" \cdot ", r" \circ ", r" \, "
     ones = r"\mathbf{1}"
 
@@ -195,8 +201,14 @@ class Latex(Text):
         return rf"\frac{{\partial {self.name(of)[0]}}}{{\partial {by[0]}}}", ATOM
 
 
+SPECIAL = {c: "\\" + c for c in "_#%&{}$"} | {
+    "\\": r"\backslash{}", "^": r"\hat{}", "~": r"\sim{}",
+}  # fmt: skip
+
+
 def _plain(name: str) -> str:
-    return name.replace("_", r"\_").replace("#", r"\#")
+    """A name as LaTeX shows it: nothing in it is a command."""
+    return "".join(SPECIAL.get(c, c) for c in name)
 
 
 class MathML(Text):
@@ -215,8 +227,12 @@ class MathML(Text):
 
     def number(self, text: str) -> Part:
         if text.startswith("-"):
-            return f"<mrow><mo>−</mo><mn>{text[1:]}</mn></mrow>", UNARY
-        return f"<mn>{text}</mn>", ATOM
+            return f"<mrow><mo>−</mo>{self.number(text[1:])[0]}</mrow>", UNARY
+        head, e, exponent = text.partition("e")
+        if e:
+            ten = f"<msup><mn>10</mn><mn>{int(exponent)}</mn></msup>"
+            return f"<mrow><mn>{head}</mn><mo>·</mo>{ten}</mrow>", PRODUCT
+        return f"<mn>{text.replace('inf', '∞')}</mn>", ATOM
 
     def letter(self, letter: str) -> Part:
         return f"<mi>{escape(letter)}</mi>", ATOM

@@ -1,6 +1,5 @@
-
 // The playground's page: it sends what is asked for and draws what comes back. Everything is
-// computed in Python (playground.py).
+// computed in Python (session.py).
 const COLOURS = [[0, 114, 178], [213, 94, 0], [0, 158, 115]];
 const $ = (id) => document.getElementById(id);
 const text = (s) => String(s).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);

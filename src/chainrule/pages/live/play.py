@@ -1,4 +1,4 @@
-"""The playground as a page: the shell around `playground.Session`."""
+"""The playground as a page: the shell around `session.Session`."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ PERIOD = 1.0
 """Seconds between two looks at the folder, at least."""
 SHARE = 4
 """After a look that took some time, so many times as long is waited: training goes first."""
-ENDED = ("finished", "failed")
 
 
 def content(folder: Path, known: dict[str, Any] | None = None) -> list[Section]:
