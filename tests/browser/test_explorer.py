@@ -195,3 +195,21 @@ def test_the_module_has_the_interface_of_anywidget(opened: Any, tmp_path: Path) 
     assert opened.page.locator(".cr-bar").count() == 1
     opened.page.evaluate("window.end()")
     assert opened.page.locator(".cr-bar").count() == 0
+
+
+def test_a_page_in_a_notebook_walks(opened: Any, tmp_path: Path) -> None:
+    shown = explorer(explain("x * y + x", x=2.0, y=3.0))
+    page = tmp_path / "page.html"
+    page.write_text(f"<!doctype html><body>{shown._repr_html_()}</body>")
+    opened.page.goto(page.as_uri())
+    frame = opened.page.frame_locator("iframe")
+    frame.locator(".cr-ready .cr-bar").wait_for()
+    frame.locator("[data-go=ArrowLeft]").click()
+    assert "gate 2 of 2" in frame.locator(".cr-where").inner_text()
+
+
+def test_of_what_the_gradients_are(opened: Any, tmp_path: Path) -> None:
+    x = cr.tensor(np.arange(3.0))
+    explore(x * 2.0, tmp_path / "page.html", names={"x": x})
+    page = load(opened, tmp_path / "page.html")
+    assert "of the sum of the 3 entries of f" in page.inner_text(".cr-panel")

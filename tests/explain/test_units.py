@@ -80,3 +80,8 @@ def test_what_has_no_layers_is_refused():
     with pytest.raises(GraphError, match="no layers"):
         w = cr.Parameter([1.0])
         units(lambda x: x * w, np.ones((1, 1), np.float32))
+
+
+def test_a_linear_layer_behind_a_lookup_is_a_layer():
+    model = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 2), seed=0)
+    assert [layer.name for layer in units(model, np.array([1, 2])).layers][-1] == "1.weight"

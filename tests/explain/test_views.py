@@ -164,3 +164,9 @@ def test_any_order_of_scopes_is_covered(scopes: list[int]) -> None:
     root = Views(explanation).root
     assert sorted(leaves(root)) == list(range(len(scopes)))
     assert all(b.stop - b.start == len(leaves(b)) for b in root.boxes)
+
+
+def test_a_constant_that_two_gates_use_is_drawn_once() -> None:
+    x, y = cr.tensor(np.arange(5.0)), np.arange(5.0) + 1
+    picture = show((x * y + y).sum(), names={"x": x, "y": y}, flat=True).svg
+    assert picture.count(">y</text>") == 1

@@ -23,7 +23,9 @@ ZEROS: list[tuple[str, Any, int, str, str]] = [
     ("times zero", lambda: (x * w).sum(), 0, "times zero", "*"),
     ("zero in a product", lambda: x @ cr.asarray([0.0, 1.0, 1.0]), 0, "times zero", "@"),
     ("not the largest", lambda: cr.max(x), 0, "routed elsewhere", "max"),
-    ("maximum of two", lambda: cr.maximum(x, 2.0).sum(), 0, "routed elsewhere", "maximum"),
+    ("maximum of two", lambda: cr.maximum(x, 2.0).sum(), 0, "closed", "maximum"),
+    ("the larger of two", lambda: cr.maximum(x, w + 9).sum(), 0, "routed elsewhere", "maximum"),
+    ("divided", lambda: (w / (x + 5)).sum(), 0, "times zero", "/"),
     ("where", lambda: cr.where(x > 0, x, w).sum(), 1, "other branch", "where"),
     ("clip", lambda: cr.clip(x, -1, 1).sum(), 1, "other branch", "where"),
     ("by a number", lambda: (x * 0).sum(), 1, "times zero", "*"),
@@ -146,7 +148,7 @@ def test_both_operands_of_a_gate_may_end_the_way() -> None:
     answer = f.why(a, 0)
     assert [e.cause for e in answer.ends] == ["times zero", "closed"]
     chosen = cr.maximum(cr.maximum(a, a * 2.0), 10.0).sum().why(a, 0)
-    assert [e.cause for e in chosen.ends] == ["routed elsewhere"] * 2
+    assert [e.cause for e in chosen.ends] == ["routed elsewhere", "closed"]
 
 
 def test_a_gradient_that_is_tiny() -> None:
@@ -395,3 +397,27 @@ def test_what_is_no_number_is_summed_and_said_so() -> None:
     q = v * v
     assert str(q.paths(v)).startswith("∂sum(q)/∂v[2] = 6")
     assert q.why(v).result == "sum(q)"
+
+
+class Two(cr.Gate):
+    """A gate with two outputs, the second of which may be NaN."""
+
+    def forward(self, x: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return x * 1.0, np.log(x)
+
+    def backward(self, first: Any, second: Any) -> Any:
+        return first
+
+
+def test_a_nan_in_the_second_output() -> None:
+    v = cr.tensor(np.array([1.0, -1.0]))
+    one, two = Two()(v)
+    answer = (one.sum() + two.sum()).why(v)
+    assert answer.cause == "not finite" and "is nan" in answer.ends[0].text
+
+
+def test_changes_that_cancel_up_to_rounding() -> None:
+    s = cr.tensor(np.array([1.0, 2.0, 3.0], np.float32))
+    answer = cr.softmax(s).sum().why(s, 0)
+    assert answer.cause in ("cancels", "tiny") and "it ends here" not in str(answer)

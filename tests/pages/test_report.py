@@ -7,6 +7,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from chainrule.cli.app import run
 from chainrule.errors import RunError
+from chainrule.explain.picture import escape
 from chainrule.pages import report, sections
 from chainrule.train import Options, train
 from chainrule.train.run import GRADIENTS, METRICS, SETTINGS
@@ -206,3 +208,22 @@ def test_the_command_repeats_the_run(
     assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
         tmp_path / "two" / "model.safetensors"
     ).read_bytes()
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    (GRADIENTS, "epoch,layer,activation,upstream,weight,gradient,dead,saturated\n1\n"),
+    ("diagnosis.json", '{"end": {"findings": 5, "layers": [{"dead": 1e999, "name": 3}, 4]}}'),
+    ("diagnosis.json", '{"end": {"layers": [{"dead": ' + "9" * 400 + "}]}}"),
+    (METRICS, None),
+])  # fmt: skip
+def test_damaged_files_leave_the_rest(digits: Path, name: str, text: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(digits, folder)
+    if text is None:
+        text = (digits / name).read_text().replace("\n1,", "\nnan,", 1)
+    (folder / name).write_text(text)
+    assert "Settings, and how to repeat it" in read(folder)
+
+
+def test_tabs_and_spaces_of_a_text_stay() -> None:
+    assert escape("a\tb\u00a0c\u200d") == "a\tb\u00a0c\u200d" and escape("\x00\ufffe") == "□□"

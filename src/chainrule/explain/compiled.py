@@ -75,7 +75,8 @@ def explain(
     if not isinstance(root, Node):
         raise GradientError(
             f"result {result} of this compiled function depends on no variable through gates that "
-            f"have gradients; it has {special.results} result{'s' * (special.results != 1)}"
+            "have gradients: its arguments count as data, variables are the Parameters and Tensors "
+            f"that it uses besides; it has {special.results} result{'s' * (special.results != 1)}"
         )
     tensor = constant(root.data)
     tensor._node = root

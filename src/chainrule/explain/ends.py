@@ -43,6 +43,8 @@ ADVICE = {
     "overflows": "the value itself is not finite, so no gradient through it can be: keep the "
     "numbers smaller (inputs scaled, a smaller rate), or use a stable form (softmax_cross_entropy, "
     "log_softmax, logsumexp, log1p)",
+    "outside": "it has no value there: keep what goes in where it has one (above 0 for log and "
+    "roots, no 0 divided by 0)",
     "data": "look at where this number comes from",
     "not read": "the entry is left out here: look at the index",
     "stopped": "compute with the Tensor itself, not with its value (no detach, stop_gradient, "
@@ -138,8 +140,11 @@ def follow(
                     array(p) for _, p in alive
                 )
                 ends.append(end(node, "cancels", text, naming))
-    # what reads other entries is no reason where the entry itself goes on
-    return tuple(e for e in ends if e.cause != "not read") or tuple(ends)
+    # what reads or chooses something else is no reason where the entry itself goes on
+    beside = ("not read", "other branch")
+    return tuple(e for e in ends if e.cause not in beside) or tuple(
+        e for e in ends if e.cause != "not read"
+    ) or tuple(ends)  # fmt: skip
 
 
 def _moved(node: Node, i: int, change: Any) -> Any:
@@ -204,9 +209,16 @@ def died(node: Node, i: int, change: Any, naming: Naming) -> End:
         return end(node, "closed", f"it lets no gradient through where {shown}", naming)
     if chosen and isinstance(primitive, Elementwise) and primitive.selectors:
         return end(node, "other branch", f"the other branch is taken where {shown}", naming)
+    if chosen and others and all(not isinstance(node.inputs[k], Node) for k in others):
+        return end(node, "closed", f"it lets no gradient through where {shown}", naming)
     if chosen:
         text = f"the gradient goes to other entries, not where {shown}"
         return end(node, "routed elsewhere", text, naming)
+    if len(others) == 1 and isinstance(node.inputs[others[0]], Node):
+        other = np.broadcast_to(operands[others[0]], np.shape(change))
+        if not other[np.asarray(change) != 0].any():
+            text = f"its slope by {name} is 0, as {naming[node.inputs[others[0]]]} is 0 there"
+            return end(node, "times zero", text, naming)
     cause = "saturated" if _saturates(node) else "flat"
     if _slopes_beside(node, i, np.asarray(change) != 0):
         cause = "stationary"

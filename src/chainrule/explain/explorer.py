@@ -214,7 +214,9 @@ def structure(gate: GateRecord, operand: int, name: str) -> dict[str, str]:
         local = gate.node.local(operand)
         if local.shape == (1, 1):
             return {}
-        names = [n if n.isidentifier() else d for n, d in ((gate.name, "y"), (name, "x"))]
+        others = {gate.name, *(x.name for x in gate.inputs)}
+        free = (c for c in "xwvuyzpr" if c not in others)
+        names = [n if n.isidentifier() else next(free) for n in (gate.name, name)]
         formula = _with_names(local.formula(*names), gate, operand)
         return {"structure": local.structure, "formula": formula}
     except ChainruleError as error:

@@ -179,7 +179,9 @@ def reason(
             place = end(bad, "data", f"{array(bad.value)}", naming)
         else:
             text = f"{of} is not finite; this is the first gate whose value is not:"
-            place = end(bad, "overflows", _values_of(bad, naming), naming)
+            outside = any(np.isnan(v).any() for v in _parts(bad.value))
+            cause = "outside" if outside else "overflows"
+            place = end(bad, cause, _values_of(bad, naming), naming)
         return Why(entry, of, value, "not finite", text, (place,))
     if not np.isfinite(value):
         ends = stopping(order, leaf, gradients(order, root), naming)
@@ -193,6 +195,9 @@ def reason(
         return Why(entry, of, value, "cancels", text, ends)
     if not ends:
         ends = stopping(order, leaf, gradients(order, root), naming)
+    if not ends:
+        text = "changes of it arrive, and they cancel, if only up to rounding."
+        return Why(entry, of, value, "cancels", text)
     text = f"a change of it never arrives at {of}; it ends here:"
     return Why(entry, of, value, "zero", text, ends)
 
@@ -237,6 +242,10 @@ def _not_zero(
             )
             shrinking.append(end(each[0][1], "shrinks", by, naming))
     return Why(entry, of, value, "tiny", text, tuple(shrinking), found)
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _values_of(node: Node, naming: Naming) -> str:

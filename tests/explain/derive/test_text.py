@@ -202,3 +202,61 @@ def test_whole_networks(model: str) -> None:
 def test_layers_are_numbered_as_they_are_used() -> None:
     d = derive(MODELS["layer norm"](), names={})
     assert d.legend[0].startswith("W1 = 0.weight, b1 = 0.bias, W2 = 1.weight, b2 = 1.bias")
+
+
+PROGRAMS: dict[str, Any] = {
+    "a slice with a step": (lambda x: (x[:2][::-2] ** 2).sum(), "_0 = x_1"),
+    "a total in a product": (lambda x: ((x @ x - x) ** 2).sum(), "∂f/∂x = 2 (2 Σ "),
+    "three axes of length 1": (lambda x: (x[:1].reshape(1, 1, 1).mean(axis=1) ** 2).mean(), ""),
+    "softmax down a column": (lambda x: (cr.softmax(x.reshape(3, 1), axis=0) ** 2).sum(), ""),
+    "a maximum of itself": (lambda x: cr.maximum(cr.maximum(x, 0.5), cr.maximum(x, 0.5)).sum(), ""),
+    "a total over a vector": (
+        lambda x: cr.sin(x / (x * x + 1) - (x / (x * x + 1)).max()).sum(), "(-Σ ",
+    ),
+    "a constant that is reshaped": (
+        lambda x: ((x.reshape(1, 3) - x.reshape(1, 3)) ** 2).mean() + x.sum(), "",
+    ),
+    "parts of two": (lambda x: (cr.concat([x, x]) ** 2 * np.arange(6.0)).sum(), ""),
+    "a Gaussian": (lambda x: -cr.exp(-x * x).sum(), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_that_were_wrong_once(name: str) -> None:
+    f, part = PROGRAMS[name]
+    x = cr.tensor(np.array([0.7, -1.2, 0.4]))
+    result = f(x)
+    d = derive(result, names={"x": x})
+    assert d.verify() < 1e-11 and part in str(d), str(d)
+    assert "--" not in str(d) and "− -" not in str(d) and "-0+" not in str(d)
+    result.backward()
+    np.testing.assert_allclose(d.of("gradient")[0].value, x.grad.numpy(), atol=1e-12)
+
+
+def test_a_name_of_the_program_may_be_delta() -> None:
+    x, w = cr.tensor(data(3, 2).astype(float)), cr.tensor(data(2, 3).astype(float))
+    z = cr.exp(cr.tanh(x @ w))
+    d = derive((z / z.sum(axis=1, keepdims=True) * np.arange(3.0)).sum(), names={"δ": x, "w": w})
+    assert d.verify() < 1e-11 and len({line.name for line in d.lines}) == len(d.lines)
+
+
+def test_values_that_are_used_again_are_written_once() -> None:
+    a, b = x, y = cr.tensor(np.array(1.0)), cr.tensor(np.array(2.0))
+    for _ in range(40):
+        a, b = b, a + b
+    d = derive(b, names={"x": x, "y": y})
+    assert [float(g.value) for g in d.of("gradient")] == [102334155, 165580141]
+    assert len(str(d)) < 5000 and d.verify() < 1e-12
+
+
+def test_where_the_engine_takes_zero_times_infinity_as_zero() -> None:
+    a = cr.tensor(np.zeros(4))
+    d = derive(cr.std(a) * 1.0, names={"a": a})
+    assert d.verify() == np.inf and "the engine gives 0" in d.legend[-1]
+    assert not np.any(d.of("gradient")[0].value)
+
+
+def test_latex_has_no_commands_in_names() -> None:
+    x = cr.tensor(np.array([1e-9, 2.0]))
+    text = derive((x * 1e-9).sum(), names={r"a%\b&{c}": x}).latex()
+    assert r"a\%\backslash{}b\&\{c\}" in text and r"10^{-9}" in text

@@ -159,6 +159,11 @@ class _Deriving:
             if known is None or n is self.root or n in naming.given or known not in naming.given:
                 self.forward[now] = n
         self.place = {x: k for k, x in enumerate(found.graph.nodes)}
+        self.gradients_of: dict[Node, list[Node]] = {}
+        """The recorded nodes that a node of the graph is the gradient of."""
+        for n, g in found.gradients.items():
+            if isinstance(g, Node):
+                self.gradients_of.setdefault(g, []).append(n)
         self.made: dict[int, tuple[str, Any]] = {}
         """Constants that are not from the program, by id, with their names."""
 
@@ -176,12 +181,8 @@ class _Deriving:
             name = naming[self.forward[v]] if v in self.forward else symbols[v]
             lines.append(self._line("value", name, v, symbols, v))
         rest = (symbols.keys() - values) & self.place.keys()
-        gradients_of: dict[Node, list[Node]] = {}
-        for n, g in found.gradients.items():
-            if isinstance(g, Node):
-                gradients_of.setdefault(g, []).append(n)
         for node in sorted(rest, key=self.place.__getitem__):
-            label = self._named(gradients_of.get(node, []))
+            label = self._named(self.gradients_of.get(node, []))
             lines.append(self._line("shared", symbols[node], node, symbols, node, label))
         for n, g in wanted:
             lines.append(self._line("gradient", f"∂{self.name}/∂{naming[n]}", g, symbols, None,
@@ -210,6 +211,14 @@ class _Deriving:
                 named |= {x for x in (now, *now.inputs) if isinstance(x, Node)}
         named = {x for x in named if x.primitive is not None and x not in symbols}
         self._deep(below, symbols, named)
+        for n, back in found.gradients.items():  # what a gradient on the way is taken by has a line
+            value = found.values.get(n)
+            if not isinstance(back, Node) or back not in named or not isinstance(value, Node):
+                continue
+            told = self._named(self.gradients_of[back]) == naming[n]
+            if told and value.primitive is not None and value not in symbols and not _plain(value):
+                symbols[value] = naming[n]
+                named.discard(value)
         ordered = sorted(named, key=self.place.__getitem__)
         new = [x for x in ordered if x not in self.inner]
         taken = {*naming.nodes.values(), *symbols.values()}
@@ -217,8 +226,10 @@ class _Deriving:
         for x in ordered:
             if x in self.inner:
                 symbols[x] = naming[self.forward[x]] if x in self.forward else next(free)
-        for k, x in enumerate(new):
-            symbols[x] = "δ" if len(new) == 1 else f"δ{k + 1}"
+        taken = {*naming.nodes.values(), *naming.arrays.values(), *symbols.values()}
+        alone = len(new) == 1 and "δ" not in taken
+        deltas = chain(["δ"] if alone else [], (f"δ{k}" for k in count(1)))
+        symbols.update(zip(new, (d for d in deltas if d not in taken), strict=False))
         return symbols
 
     def _below(self, roots: Sequence[Node]) -> set[Node]:

@@ -79,10 +79,11 @@ class Text:
         return between.join(written), parts[-1][1] if loose else own
 
     def divide(self, over: Part, under: Part) -> Part:
-        return f"{self.group(over, TOTAL)}/{self.group(under, POWER)}", PRODUCT
+        least = TOTAL if under[0].replace(".", "").isdigit() else CHAIN  # Σ x/4, but (Σ x)/q
+        return f"{self.group(over, least)}/{self.group(under, POWER)}", PRODUCT
 
     def negate(self, part: Part) -> Part:
-        return f"-{self.group(part, PRODUCT)}", UNARY
+        return self.positive(part) or (f"-{self.group(part, PRODUCT)}", UNARY)
 
     def positive(self, part: Part) -> Part | None:
         """What is negated, if that is all that the part does."""
@@ -257,7 +258,8 @@ class MathML(Text):
         return f"<mfrac>{_row(over)}{_row(under)}</mfrac>", POWER
 
     def negate(self, part: Part) -> Part:
-        return f"<mrow><mo>−</mo>{self.group(part, PRODUCT)}</mrow>", UNARY
+        made = f"<mrow><mo>−</mo>{self.group(part, PRODUCT)}</mrow>"
+        return self.positive(part) or (made, UNARY)
 
     def positive(self, part: Part) -> Part | None:
         minus, end = "<mrow><mo>−</mo>", "</mrow>"
@@ -338,7 +340,7 @@ class Python(Text):
         return f"(({base[0]}) ** ({exponent[0]}))", ATOM
 
     def negate(self, part: Part) -> Part:
-        return f"-({part[0]})", UNARY
+        return self.positive(part) or (f"-({part[0]})", UNARY)
 
     def positive(self, part: Part) -> Part | None:
         return (part[0][1:], ATOM) if part[0][0] == "-" and part[1] == UNARY else None

@@ -45,6 +45,8 @@ class Writer:
         """Arrays among the gates' constants, by the names they got."""
         self.functions: dict[str, Any] = {}
         """What the functions in formulas compute."""
+        self._part: set[str] = set()
+        """Letters that go over a part of an axis that they index."""
         self._letters = list(letters)
         """Those that have a meaning where is being written: of the line, and of sums around."""
 
@@ -69,7 +71,7 @@ class Writer:
             return s.name(self.named(x))
         if x in self.symbols and not top and len(x.shape) <= 2:
             return s.name(self.symbols[x])
-        if renumbers(x) and x.inputs[0] in self.symbols:
+        if renumbers(x) and isinstance(x.inputs[0], Node) and x.inputs[0] in self.symbols:
             return self._call(x, [s.name(self.symbols[x.inputs[0]])])
         if len(x.shape) > 2:
             raise NoForm(f"{x.name} has {len(x.shape)} axes: index form only")
@@ -341,7 +343,8 @@ class Writer:
         result = self.syntax.product(parts, self.syntax.juxtapose) if parts[1:] else parts[0]
         if not summed:
             return result
-        return self.syntax.total(with_letters, result, [sizes[c] for c in summed])
+        ranged = not self._part.isdisjoint(with_letters)
+        return self.syntax.total(with_letters, result, [sizes[c] for c in summed], ranged)
 
     def _index_linear(self, x: Node, at: Sequence[str]) -> Part:
         """Σ over the symbols that no index fixes, of the entry that the map reads."""
@@ -380,6 +383,9 @@ class Writer:
             own = self.symbols[table] if isinstance(table, Node) else self.named(table)
             return s.looked_up(own, [names[k] for k, _ in p.terms])
 
+        for p, n in zip(reads, map.in_view, strict=True):
+            whole = p.table is not None or not p.offset
+            self._part |= {names[k] for k, _ in p.terms if not whole or map.sizes[k] != n}
         inner = self.index(y, [written(p) for p in reads])
         self._letters = outer
         parts = [inner]
@@ -408,7 +414,7 @@ class Writer:
             for p, n in zip(reads, map.in_view, strict=True) if p.table is None
             for k, _ in p.terms
         )  # fmt: skip
-        ranged = part_of or len(parts) > 1
+        ranged = part_of or len(parts) > 1 or not self._part.isdisjoint(letters)
         return s.total([c for c, _ in pairs], result, [n for _, n in pairs], ranged)
 
     def _counting(self, p: Position, x: Node) -> Position:
