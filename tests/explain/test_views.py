@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import chainrule as cr
 from chainrule import nn
 from chainrule.explain.gates import Explanation, examine
+from chainrule.explain.picture import show
 from chainrule.explain.views import FLAT, MOST, Box, Views
 
 

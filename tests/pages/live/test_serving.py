@@ -155,8 +155,12 @@ def test_a_section_that_is_gone_is_not_in_the_order(
     web = client(partial(watch.watched, folder), partial(watch.handle, folder=folder))
     with web, socket(web) as ws:
         assert "curves" in ws.receive_json()["order"]
+        settings = (folder / "run.json").read_bytes()
         (folder / "run.json").unlink()
         assert ws.receive_json()["order"] == ["now"]
+        (folder / "run.json").write_bytes(settings)
+        again = ws.receive_json()  # all of it, as the page has thrown it away
+        assert {x["id"] for x in again["sections"]} == set(again["order"]) > {"now"}
 
 
 def test_training_is_watched_until_it_is_stopped(tmp_path: Path) -> None:

@@ -144,8 +144,8 @@ class _Tidying:
                 if _number(inputs[b]) == 0 and np.shape(_like(inputs[a])) == node.shape:
                     return inputs[a]
         zero = name == "contract" or name in PRODUCTS
-        if zero and any(_number(x) == 0 for x in inputs):
-            return self.zeros(node)
+        if zero and any(_number(x) == 0 for x in inputs) and not np.any(self.values[node]):
+            return self.zeros(node)  # NaN of 0 · ∞ is not 0
         if name == "permute" and isinstance(inputs[0], Node) and inputs[0].name == "contract":
             return self.transposed(node, inputs[0])
         if name == "div" and _number(inputs[0]) == 1 and self.counted(node.inputs[1]):
