@@ -22,7 +22,12 @@ pytest.importorskip("uvicorn", reason="no uvicorn: nothing is served")
 @pytest.fixture
 def address() -> Iterator[str]:
     """Where `chainrule play` answers, in a process of its own."""
-    command = [sys.executable, "-u", "-m", "chainrule", "play"]
+    yield from answering("play")
+
+
+def answering(*words: str) -> Iterator[str]:
+    """The address that a command tells; it is stopped afterwards."""
+    command = [sys.executable, "-u", "-m", "chainrule", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     found = None
@@ -122,3 +127,26 @@ def test_a_report_opens_walks_and_prints(opened: Any, digits: Path) -> None:
     assert page.locator("details[open]").count() == 0
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_a_page_grows_while_a_run_does(opened: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    page = opened.page
+    for address in answering("watch", str(folder)):
+        page.goto(address)
+        page.locator("#now", has_text="Waiting for a run").wait_for()
+        assert page.locator("nav a").all_inner_texts() == ["Now"]
+        train_digits(Options(hidden=(8,), epochs=2), out=folder, progress=False)
+        page.locator("nav a", has_text="The graph").wait_for()
+        page.locator("#walk .cr-bar").wait_for()
+        page.focus("#walk .cr-frame")
+        page.keyboard.press("ArrowLeft")
+        assert "gate 2 of" in page.inner_text("#walk .cr-where")
+        train_digits(Options(hidden=(8,), epochs=3, seed=1), out=folder, progress=False)
+        page.locator("#curves", has_text="3").wait_for()
+        page.wait_for_timeout(1500)
+        assert "gate 2 of" in page.inner_text("#walk .cr-where")  # who walks is left in peace
+        assert page.evaluate("document.activeElement.className") == "cr-frame"
+        page.evaluate("document.activeElement.blur()")
+        page.locator("#walk .cr-where", has_text="gate 1 of").wait_for()
+        assert "null" not in page.inner_text("main")
