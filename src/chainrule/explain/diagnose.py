@@ -23,7 +23,7 @@ from ..ops.tensor import Parameter, Tensor
 from .forms import only_moves
 from .gates import gradients
 from .names import Naming
-from .nonfinite import first_nonfinite
+from .nonfinite import finite, first_nonfinite
 from .numbers import number, place
 from .slopes import Closing, closings
 from .why import Why, asked, reason, why
@@ -352,8 +352,8 @@ class _Diagnosing:
             return False
         for node in reversed(self.order):
             u = self.upstream[node]
-            if not _finite(u):
-                users = [n for n in self.order if _finite(self.upstream[n]) and _uses(n, node)]
+            if not finite(u):
+                users = [n for n in self.order if finite(self.upstream[n]) and _uses(n, node)]
                 gate = users[-1] if users else node
                 self.add(
                     "not finite",
@@ -570,10 +570,6 @@ class _Diagnosing:
 
 def _uses(node: Node, x: Node) -> bool:
     return any(operand is x for operand in node.inputs)
-
-
-def _finite(x: Any) -> bool:
-    return all(map(_finite, x)) if isinstance(x, tuple) else bool(np.isfinite(x).all())
 
 
 def _rms(x: Any) -> float:

@@ -22,8 +22,9 @@ from .flow import UNKNOWN, flows, guessed, moves, one_entry, plus, pulled, pushe
 from .forms import is_float, local_of, operands_of, selects
 from .gates import expression_of
 from .names import Naming
+from .nonfinite import finite
 from .numbers import array, number, place, source
-from .slopes import slopes
+from .slopes import FAR, SMALL, slopes
 
 ADVICE = {
     "closed": "the unit is off for this input: other weights or inputs, or a smaller learning "
@@ -227,10 +228,10 @@ def died(node: Node, i: int, change: Any, naming: Naming) -> End:
 
 def _saturates(node: Node) -> bool:
     """Whether a gate of one operand has a slope in the middle and none far out."""
-    if len(node.inputs) != 1:
+    if len(node.inputs) != 1 or not isinstance(node.primitive, Elementwise):
         return False
-    at = slopes(node, np.array([-40.0, 0.5, 40.0]))
-    return at is not None and bool(at[1]) and min(abs(at[0]), abs(at[2])) < 0.01 * abs(at[1])
+    at = slopes(node, np.array([-FAR, 0.5, FAR]))
+    return at is not None and bool(at[1]) and min(abs(at[0]), abs(at[2])) < SMALL * abs(at[1])
 
 
 def _slopes_beside(node: Node, i: int, reached: Any) -> bool:
@@ -283,12 +284,12 @@ def stopping(
     with np.errstate(all="ignore"):
         for node in reversed(order):
             g = upstream[node]
-            if node not in behind or node.primitive is None or not moves(g) or not _finite(g):
+            if node not in behind or node.primitive is None or not moves(g) or not finite(g):
                 continue
             inputs = enumerate(node.inputs)
             for i in {x: k for k, x in inputs if x.__class__ is Node and x in behind}.values():
                 down, name = pulled(node, i, g), naming[node.inputs[i]]
-                if down is not None and not _finite(down):
+                if down is not None and not finite(down):
                     text = f"what goes back to {name} is not finite: {_about(node, i)}"
                     ends.append(end(node, "not finite", text, naming))
                 elif not moves(down) and moves(pulled(node, i, _signs(g))):
@@ -302,15 +303,11 @@ def _signs(g: Any) -> Any:
     return tuple(map(_signs, g)) if isinstance(g, tuple) else np.sign(g)
 
 
-def _finite(g: Any) -> bool:
-    return all(map(_finite, g)) if isinstance(g, tuple) else bool(np.isfinite(g).all())
-
-
 def _about(node: Node, i: int) -> str:
     """The values of a gate where its local Jacobian is not finite, in words."""
     ones = np.ones(node.shape, node.type.dtype) if not isinstance(node.data, tuple) else None
     back = None if ones is None else pulled(node, i, ones)
-    if back is None or _finite(back):
+    if back is None or finite(back):
         return "the product of upstream and local is too large, or NaN"
     values = np.asarray(node.inputs[i].data)
     at = np.unravel_index(int(np.argmax(~np.isfinite(np.asarray(back)))), np.shape(back))
