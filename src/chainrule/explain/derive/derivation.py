@@ -103,7 +103,8 @@ class Derivation:
         NaN and the other not, it is infinite.
         """
         worst = 0.0
-        least = NOISE * max((_largest(line.value) for line in self.lines), default=0.0)
+        every = [*(line.value for line in self.lines), *self.arrays.values()]
+        least = NOISE * max(map(_largest, every), default=0.0)
         for line in self.lines:
             for k, form in enumerate(line.python):
                 if form is None:
@@ -159,7 +160,7 @@ def _evaluated(form: str, arrays: dict[str, Any], line: Line, matrix: bool) -> A
     with np.errstate(all="ignore"):
         if matrix:  # vectors are columns
             scope["N"] = {
-                k: np.reshape(v, (-1, 1)) if np.ndim(v) == 1 else v for k, v in names.items()
+                k: np.reshape(v, (-1, 1)) if np.ndim(v) < 2 else v for k, v in names.items()
             }
             found = np.asarray(eval(form, {"__builtins__": {}}, scope), np.float64)
             return np.broadcast_to(found, _matrix_shape(line.shape)).reshape(line.shape)

@@ -227,7 +227,7 @@ class Writer:
             text = min(text, number(float(str(array)), 12), key=len)
         if len(text) > EXACT and 1e-7 < abs(x) < 1:
             n = round(1 / x)
-            if np.float32(1 / n) == np.float32(x):
+            if abs(n) > 1 and np.float32(1 / n) == np.float32(x):
                 share = s.divide(s.number("1"), s.number(str(abs(n))))
                 return share if n > 0 else s.negate(share)
         return s.number(text)
@@ -240,6 +240,9 @@ class Writer:
         inner, shape, out = self._full(y), np.shape(_data(y)), x.shape
         if x.name == "permute":
             return self._transposed(y, inner) if len(shape) == 2 else inner
+        if x.name == "broadcast" and len(out) == 2 and all(n == 1 for n in shape):
+            across = self._times(inner, s.transpose(self._ones(out[1]))) if out[1] > 1 else inner
+            return self._times(self._ones(out[0]), across) if out[0] > 1 else across
         if x.name == "broadcast" and len(shape) == 1 and len(out) == 2:
             if x.params["map"].reads[0].terms == ((1, 1),):  # type: ignore[index]
                 return self._times(self._ones(out[0]), s.transpose(inner))
@@ -415,6 +418,7 @@ class Writer:
             for k, _ in p.terms
         )  # fmt: skip
         ranged = part_of or len(parts) > 1 or not self._part.isdisjoint(letters)
+        ranged = ranged or any(c not in result[0] for c, _ in pairs)
         return s.total([c for c, _ in pairs], result, [n for _, n in pairs], ranged)
 
     def _counting(self, p: Position, x: Node) -> Position:
