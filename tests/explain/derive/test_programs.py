@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.explain.derive import derive
+from chainrule.explain.derive import Derivation, derive
+from tests.explain.derive.reading import read
 
 SHAPES = ((3,), (2, 3), (4, 1), (1, 3), (2, 2))
 STEPS: list[Callable[[Any, Any, random.Random], Any]] = [
@@ -55,9 +56,32 @@ def program(seed: int) -> tuple[Any, Any, Any]:
     return x, w, (f * r.choice([1.0, 0.5, -2.0])).sum() if r.random() < 0.7 else (f * f).mean()
 
 
+def columns(value: Any) -> Any:
+    """A value as a matrix: vectors are columns."""
+    array = np.asarray(value, np.float64)
+    return array.reshape(-1, 1) if array.ndim < 2 else array
+
+
+def as_read(d: Derivation) -> int:
+    """How many lines were read; each is its value. (The length of 𝟏 is not in the text.)"""
+    count = 0
+    for line in d.lines:
+        text = line.matrix or "𝟏"
+        if any(t in text for t in ("𝟏", "reshape(", "concat(")):
+            continue
+        names = {k: columns(v) for k, v in {**d.arrays, **line.constants}.items()}
+        right = text.split(" = ", 1)[1]
+        right = right.split(" = ", 1)[1] if right.startswith("∂") else right
+        value, wanted = read(right, names), columns(line.value)
+        found = np.broadcast_to(value, wanted.shape)
+        np.testing.assert_allclose(found, wanted, rtol=1e-7, atol=1e-9, err_msg=text)
+        count += 1
+    return count
+
+
 def check(seeds: range) -> int:
     """How many programs were derived; every one is right."""
-    count = 0
+    count = lines = 0
     for seed in seeds:
         x, w, f = program(seed)
         if f.node is None or f.node.primitive is None:
@@ -68,12 +92,15 @@ def check(seeds: range) -> int:
         infinite = any("infinite" in t for t in d.legend)
         assert infinite or d.verify() < 1e-9, (seed, d.verify(), text)
         assert not any(t in text for t in ("--", "− -", "- -")), (seed, text)
+        if not infinite:
+            lines += as_read(d)
         f.backward()
         for line in d.of("gradient"):
             v = {"x": x, "w": w}[line.name[-1]]
             wanted = np.zeros(v.shape) if v.grad is None else v.grad.numpy()
             np.testing.assert_allclose(line.value, wanted, atol=1e-9, err_msg=str(seed))
         count += 1
+    assert lines > count
     return count
 
 

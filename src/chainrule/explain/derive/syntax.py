@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from html import escape
 
 SUM, PRODUCT, TOTAL, CHAIN, UNARY, POWER, ATOM = 0, 1, 1.2, 1.5, 2, 3, 4
+BESIDE, NUMBERED = CHAIN + 0.2, CHAIN + 0.3
 """How tightly things bind. From CHAIN to below UNARY: products of one kind, without parentheses
-inside of another of that kind."""
+inside of another of that kind; BESIDE are those that stand side by side, NUMBERED a number and one
+thing."""
 GREEK = {"δ": r"\delta"}
 Part = tuple[str, float]
 """A piece of a formula, and how tightly it binds."""
@@ -68,18 +70,25 @@ class Text:
 
     def joined(self, parts: Sequence[Part], between: str, numbers: int) -> Part:
         """A product of parts without signs."""
-        own = CHAIN + 0.1 * (self.hadamard, self.times, self.juxtapose).index(between)
+        levels = {self.hadamard: CHAIN, self.times: CHAIN + 0.1, self.juxtapose: BESIDE}
+        own = levels[between]
         written = []
         for k, part in enumerate(parts):
             last = 0 < numbers == k == len(parts) - 1
-            chained = part[1] == own if k == 0 else last and part[1] >= TOTAL
+            same = part[1] == own or (own == BESIDE and part[1] == NUMBERED)
+            chained = same if k == 0 else last and part[1] >= TOTAL
             plain = chained and part[1] < UNARY
             written.append(part[0] if plain else self.group(part, POWER if k else UNARY))
         loose = 0 < numbers == len(parts) - 1 and parts[-1][1] < UNARY and parts[-1][1] >= TOTAL
-        return between.join(written), parts[-1][1] if loose else own
+        numbered = 0 < numbers == len(parts) - 1 and own == BESIDE
+        return between.join(written), parts[-1][1] if loose else NUMBERED if numbered else own
 
     def divide(self, over: Part, under: Part) -> Part:
-        least = TOTAL if under[0].replace(".", "").isdigit() else CHAIN  # Σ x/4, but (Σ x)/q
+        least = CHAIN
+        if under[0].replace(".", "").isdigit():  # Σ x/4, but (Σ x)/q
+            least = TOTAL
+        elif over[1] == BESIDE:  # xᵀ x/4, but (xᵀ x)/q
+            least = UNARY
         return f"{self.group(over, least)}/{self.group(under, POWER)}", PRODUCT
 
     def negate(self, part: Part) -> Part:
