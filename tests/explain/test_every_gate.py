@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,22 @@ def result(outputs: Any) -> Any:
     return sum(found[1:], start=found[0]) if found else None
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_every_gate(case: Any, dtype: Any) -> None:
+def results(case: Any, dtype: Any) -> Iterator[tuple[list[Any], Any]]:
+    """Operands of a case and one number computed from them, for all its shapes."""
     for shapes in case.shapes:
         given = [
             cr.tensor(a) if np.asarray(a).dtype.kind == "f" else a for a in case.draw(shapes, dtype)
         ]
         f = result(case.function(*given))
-        if f is None or f.node is None:
-            continue
+        if f is not None and f.node is not None:
+            yield given, f
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_every_gate(case: Any, dtype: Any) -> None:
+    for given, f in results(case, dtype):
         steps = walk(f, {})
         assert json.dumps(steps.json()) and str(steps).count("backward: ") == len(steps) // 2
         for x in given:
@@ -54,13 +60,7 @@ def test_every_gate(case: Any, dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_every_gate_is_derived(case: Any, dtype: Any) -> None:
-    for shapes in case.shapes:
-        given = [
-            cr.tensor(a) if np.asarray(a).dtype.kind == "f" else a for a in case.draw(shapes, dtype)
-        ]
-        f = result(case.function(*given))
-        if f is None or f.node is None:
-            continue
+    for _, f in results(case, dtype):
         try:
             found = derive(f, names={})
         except cr.errors.GraphError as error:
@@ -76,14 +76,7 @@ def test_every_gate_is_derived(case: Any, dtype: Any) -> None:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_every_gate_is_drawn(case: Any) -> None:
-    for shapes in case.shapes:
-        given = [
-            cr.tensor(a) if np.asarray(a).dtype.kind == "f" else a
-            for a in case.draw(shapes, np.float64)
-        ]
-        f = result(case.function(*given))
-        if f is None or f.node is None:
-            continue
+    for _, f in results(case, np.float64):
         explained = examine(f, {})
         ET.fromstring(show(explained, flat=True).svg)
         assert rails(explained, flat=True).count("\n") >= len(explained.gates)
