@@ -163,7 +163,7 @@ def explorer(explanation: Explanation) -> Explorer:
             for k, v in enumerate(explanation.variables)
         ],
         "note": explanation.note,
-        "formulas": _formulas(explanation) if len(explanation.gates) <= DERIVED else "",
+        "formulas": _formulas(explanation),
     }  # fmt: skip
     shown = f"{explanation.name} = {title}" if title else f"The graph of {explanation.name}"
     return Explorer(shown, data)
@@ -248,11 +248,13 @@ def _paths(explanation: Explanation, v: VariableRecord) -> dict[str, Any]:
 
 
 def _formulas(explanation: Explanation) -> str:
-    """The gradients as formulas, in MathML; "" where there are none (loops)."""
+    """The gradients as formulas, in MathML, or why there are none."""
+    if len(explanation.gates) > DERIVED:
+        return f"<p>Formulas are written for at most {DERIVED} gates: <code>cr.derive</code>.</p>"
     try:
         return str(derive(explanation).mathml())
-    except ChainruleError:
-        return ""
+    except ChainruleError as error:
+        return f"<p>{escape(str(error))}</p>"
 
 
 def _branches(branches: Any) -> list[list[str]]:
