@@ -150,3 +150,13 @@ def test_a_page_grows_while_a_run_does(opened: Any, tmp_path: Path) -> None:
         page.evaluate("document.activeElement.blur()")
         page.locator("#walk .cr-where", has_text="gate 1 of").wait_for()
         assert "null" not in page.inner_text("main")
+
+
+def test_quick_clicks_all_count(opened: Any, address: str) -> None:
+    page = opened_play(opened, address)
+    page.evaluate("for (let k = 0; k < 3; k += 1) document.getElementById('more').click()")
+    page.locator("#net text", has_text="4 units").nth(3).wait_for()
+    page.click("#run")
+    page.evaluate("for (let k = 0; k < 2; k += 1) document.getElementById('fewer').click()")
+    page.locator("#net .plus").nth(4).wait_for(state="detached")
+    assert page.locator("#net .plus").count() == 4

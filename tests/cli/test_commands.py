@@ -482,3 +482,12 @@ def test_an_output_that_is_closed_or_full(command, redirected, status, words):
         shell=True, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (status, words)
+
+
+def test_a_failed_run_has_a_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = ["train", "digits", "--rate", "1e30", "--epochs", "2", "--quiet", "--out", "run"]
+    assert run(given) == 1
+    assert "report: run/report.html" in capsys.readouterr().out
+    text = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "the loss became nan" in text and "Before the first step" in text

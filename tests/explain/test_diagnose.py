@@ -131,3 +131,12 @@ def test_activations_are_known_by_their_slopes() -> None:
         assert closings(f(x).node).saturated > 0.5
     for f in (cr.exp, cr.sin, cr.abs, cr.square, lambda x: x * 2.0, cr.negative):
         assert closings(f(x).node) is None
+
+
+def test_places_are_those_of_the_program() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.relu, nn.Linear(4, 2), seed=0)
+    model[0].bias.assign(np.full(4, -50.0, np.float32))
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    found = diagnose(model, nn.softmax_cross_entropy, (x, np.arange(8) % 2))
+    assert not any("contextlib" in f"{f.where} {f.text}" for f in found.findings)
+    assert found.findings[0].where.startswith("test_diagnose.py:")

@@ -513,7 +513,9 @@ def test_a_disk_that_fills_up_while_training(folder, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", later)
     with pytest.raises(RunError, match="No space left"):
         train_digits(Options(hidden=(8,), epochs=5), out=folder, progress=False)
-    kept = {"checkpoint.safetensors", "gradients.csv", "metrics.csv", "run.json"}
+    kept = {
+        "checkpoint.safetensors", "diagnosis.json", "gradients.csv", "metrics.csv", "run.json",
+    }  # fmt: skip
     assert contents(folder).keys() <= kept
     assert load_run(folder).result["state"] == "running"
 

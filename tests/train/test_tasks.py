@@ -63,7 +63,8 @@ def test_a_job_that_dies_leaves_its_best_weights(tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         train_digits(SMALL, out=tmp_path / "run", progress=Stop(9, SystemExit))
     names = {p.name for p in (tmp_path / "run").iterdir()}
-    assert names == {"run.json", "checkpoint.safetensors", "metrics.csv", "gradients.csv"}
+    files = {"run.json", "checkpoint.safetensors", "metrics.csv", "gradients.csv"}
+    assert names == files | {"diagnosis.json"}
     run = load_run(tmp_path / "run")
     assert run.result["state"] == "running" and run.result["process"]["pid"] == os.getpid()
     best = fit_digits(1)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..errors import ChainruleError, RunError
+from ..errors import ChainruleError, GradientError, RunError
 from .watch import watching
 
 DATA = (
@@ -230,7 +230,13 @@ def _train(given: dict[str, Any], config: Path | None, resume: Path | None) -> N
             typer.echo(f"replaces the earlier run in {folder} once a step is taken")
         work = partial(begin, source, Options(**options), out=folder, **told)
     with watching(folder) if given.get("watch") else nullcontext() as wait:
-        _say(work(), folder)
+        try:
+            done = work()
+        except GradientError:  # that is when a report is needed most
+            if (folder / "report.html").exists() or (folder / "run.json").exists():
+                _report(folder, {}, Console(highlight=False, soft_wrap=True))
+            raise
+        _say(done, folder)
         if wait is not None:
             typer.echo("the page stays until Ctrl-C")
             with suppress(KeyboardInterrupt):  # what was asked for

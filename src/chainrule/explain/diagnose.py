@@ -8,7 +8,6 @@ parameters none reaches. Nothing of the model changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -199,21 +198,22 @@ def diagnose(
     >>> [f.name for f in found.serious]
     ['dead units', 'no gradient', 'no gradient', 'no gradient', 'no gradient']
     """
-    with _looked_at(model, loss, batch, optimizer) as found:
-        return found.result()
+    found: Diagnosis = _looked_at(model, loss, batch, optimizer, _Diagnosing.result)
+    return found
 
 
 def layers(
     model: Callable[..., Any], loss: Callable[..., Any], batch: Sequence[Any]
 ) -> tuple[Layer, ...]:
     """The layers that `diagnose` reads, without looking for what is wrong."""
-    with _looked_at(model, loss, batch, None) as found:
-        return found.layers()
+    found: tuple[Layer, ...] = _looked_at(model, loss, batch, None, _Diagnosing.layers)
+    return found
 
 
-@contextmanager
-def _looked_at(model: Any, loss: Any, batch: Any, optimizer: Any) -> Iterator[_Diagnosing]:
-    """One step on a batch; afterwards the model is as it was."""
+def _looked_at(
+    model: Any, loss: Any, batch: Any, optimizer: Any, look: Callable[[_Diagnosing], Any]
+) -> Any:
+    """What is seen of one step on a batch; afterwards the model is as it was."""
     inputs, *targets = (batch,) if not isinstance(batch, (tuple, list)) else tuple(batch)
     kept = None
     if isinstance(model, Module):
@@ -223,7 +223,7 @@ def _looked_at(model: Any, loss: Any, batch: Any, optimizer: Any) -> Iterator[_D
         with np.errstate(all="ignore"), context(recording=True, trace=None):
             predicted = model(inputs, **options)
             value = loss(predicted, *targets)
-            yield _Diagnosing(model, inputs, targets, predicted, value, optimizer)
+            return look(_Diagnosing(model, inputs, targets, predicted, value, optimizer))
     finally:
         if kept is not None and isinstance(model, Module):
             now = model.state()

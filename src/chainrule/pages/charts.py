@@ -81,15 +81,15 @@ class _Axes:
         self.log, there = log, _there(log)
         xs = [x for s in series for x, y in zip(s.x, s.y, strict=True) if there(y)]
         ys = [log10(y) if log else y for s in series for y in s.y if there(y)]
-        self.x0, self.x1 = min(xs), max(xs)
+        self.x0, self.x1 = float(min(xs)), float(max(xs))
         if self.x0 == self.x1:
             self.x0, self.x1 = self.x0 - 0.5, self.x1 + 0.5
         low, high = min(ys), max(ys)
         if log:
             self.ticks = _decades(floor(low), ceil(high))
         else:
-            if low == high:
-                low, high = low - 0.5, high + 0.5
+            if low == high:  # shares and rates are not below 0
+                low, high = (0.0, 2 * low or 1.0) if low >= 0 else (low - 0.5, high + 0.5)
             self.ticks = ticks(low, high)
         self.y0, self.y1 = min(low, self.ticks[0]), max(high, self.ticks[-1])
         if self.y0 == self.y1:
@@ -118,8 +118,9 @@ class _Axes:
                 f'<path class="grid" d="M{LEFT:g} {y:.1f}H{WIDTH - RIGHT:g}"/>'
                 f'<text x="{LEFT - 7:g}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
             )
+        whole = self.x0.is_integer() and self.x1.is_integer()
         for t in ticks(self.x0, self.x1, 5):
-            if self.x0 <= t <= self.x1:
+            if self.x0 <= t <= self.x1 and (t.is_integer() or not whole):
                 parts.append(
                     f'<text x="{self.across(t):.1f}" y="{HEIGHT - BOTTOM + 17:g}" '
                     f'text-anchor="middle">{number(t, 4)}</text>'
@@ -165,7 +166,7 @@ def _names(names: Sequence[tuple[float, str, int]]) -> list[str]:
     step = max(1, ceil(len(ordered) / NAMED))  # more would stand on each other
     for y, name, k in ordered[::step]:
         before = max(y, before + 14)
-        shown = name if len(name) <= 14 else "…" + name[-13:]
+        shown = name if len(name) <= 12 else "…" + name[-11:]
         parts.append(
             f'<text class="name" x="{WIDTH - RIGHT + 6:g}" y="{min(before, HEIGHT - 4) + 4:.1f}" '
             f'style="fill:var(--s{k % 8})"><title>{escape(name)}</title>{escape(shown)}</text>'

@@ -39,6 +39,8 @@ SAMPLE = 2000
 """At most so many examples of the test part are looked at."""
 WRITTEN = 400
 """Tokens that a model of text writes."""
+STEPS = 4
+"""Of a text the graph is that of so many steps."""
 GRAPH = 4
 """The graph is that of the loss on so many examples."""
 Made = str | None
@@ -248,7 +250,8 @@ class _Report:
         return (
             shown
             + confusion(self.run.classes, targets, found.argmax(1))
-            + wrong(self.run.classes, self._inputs(self.test.inputs), targets, found)
+            + wrong(self.run.classes, self._inputs(self.test.inputs), targets, found,
+                    self.run.training.get("loss") == "hinge")
         )  # fmt: skip
 
     def predicted(self) -> Made:
@@ -331,7 +334,7 @@ class _Report:
         if loss is None:
             return None
         if self._text:
-            tokens = np.asarray(self.test.tokens[:17])
+            tokens = np.asarray(self.test.tokens[: STEPS + 1])
             x, y = tokens[None, :-1], tokens[None, 1:]
         else:
             x, y = self._inputs(self.test.inputs[:GRAPH]), self.test.targets[:GRAPH]

@@ -54,21 +54,28 @@ def confusion(classes: Sequence[str], true: Any, taken: Any) -> str:
     )
 
 
-def wrong(classes: Sequence[str], inputs: Any, true: Any, scores: Any) -> str:
-    """The pictures that it is most wrong about, with what it took them for."""
+def wrong(
+    classes: Sequence[str], inputs: Any, true: Any, scores: Any, margins: bool = False
+) -> str:
+    """The pictures that it is most wrong about, with what it took them for.
+
+    How sure it is: a probability, or (`margins`) how much higher the wrong score is.
+    """
     taken = scores.argmax(1)
     places = np.flatnonzero(taken != true)
     if not len(places):
         return '<p class="fine">None of them is wrong.</p>'
-    shifted = scores - scores.max(1, keepdims=True)
-    p = np.exp(shifted) / np.exp(shifted).sum(1, keepdims=True)
-    worst = places[np.argsort(p[places, true[places]], kind="stable")][:IMAGES]
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    every = np.arange(len(scores))
+    by = scores[every, taken] - scores[every, true] if margins else -p[every, true]
+    worst = places[np.argsort(-by[places], kind="stable")][:IMAGES]
     figures = []
     for k in worst:
         picture = _picture(inputs[k])
         if picture is None:
             return ""
-        sure = f"{100 * p[k, taken[k]]:.0f} %"
+        sure = f"by {by[k]:.2f}" if margins else f"{100 * p[k, taken[k]]:.0f} %"
         said = f"{classes[true[k]]}, taken for {classes[taken[k]]} ({sure})"
         figures.append(
             f'<figure><img src="{picture}" alt="{escape(said)}"><b>{escape(classes[true[k]])}</b>'
@@ -150,7 +157,13 @@ def boundary(run: Run, inputs: Any, true: Any) -> str:
     p = shifted / shifted.sum(1, keepdims=True)
     colour = PALETTE[np.arange(p.shape[1]) % len(PALETTE)]
     pixels = 255 - (p @ (255 - colour)) * 0.45
-    uri = data_uri(pixels.reshape(GRID, GRID, 3).round().astype(np.uint8))
+    pixels = pixels.reshape(GRID, GRID, 3)
+    taken = scores.argmax(1).reshape(GRID, GRID)
+    edge = np.zeros((GRID, GRID), bool)  # where the class changes
+    edge[:, 1:] |= taken[:, 1:] != taken[:, :-1]
+    edge[1:] |= taken[1:] != taken[:-1]
+    pixels[edge] *= 0.45
+    uri = data_uri(pixels.round().astype(np.uint8))
     side = 400.0
     dots = []
     for (x, y), k in zip(inputs[:600], true[:600], strict=True):

@@ -47,6 +47,7 @@ class Flow:
             r for r in read(folder) if r["epoch"] <= done
         ]  # fmt: skip
         self.found: dict[str, Any] = {} if folder is None or not done else read_diagnosis(folder)
+        self.kept = False
         self.problem = ""
         """Why there is no diagnosis, if something went wrong with it."""
 
@@ -83,6 +84,8 @@ class Flow:
             values = {name: getattr(layer, name) for name in COLUMNS[2:]}
             self.rows.append({"epoch": row.epoch, "layer": layer.name, **values})
         self._write(GRADIENTS, to_csv(self.rows))
+        if not self.kept:
+            self.keep()
 
     def _write(self, name: str, text: str) -> None:
         """Keep a file of the run folder; that it cannot be written stops no training."""
@@ -98,9 +101,14 @@ class Flow:
         found = self.look()
         if found is not None:
             self.found["end"] = found.json()
-        if self.found:
-            self._write(DIAGNOSIS, json.dumps(self.found, indent=1) + "\n")
+        self.keep()
         return found
+
+    def keep(self) -> None:
+        """Write what was found so far: once a step is done, as the folder is this run's then."""
+        if self.found:
+            self.kept = True
+            self._write(DIAGNOSIS, json.dumps(self.found, indent=1) + "\n")
 
 
 def both(*calls: Callable[[Epoch, bool], None] | None) -> Callable[[Epoch, bool], None]:

@@ -262,6 +262,8 @@ class _Job:
             )  # fmt: skip
         except GradientError as error:
             self._settle({"state": "failed", "stopped": str(error)})
+            if self.begun:
+                flow.keep()
             raise
         finally:
             if log is not None:

@@ -28,7 +28,8 @@ socket.onmessage = (event) => {
   }
   if (answer.data) { data = answer.data; drawn = []; }
   if (answer.walk) walked(answer.walk);
-  if (answer.network) { view = answer; hidden = answer.network.hidden; draw(); }
+  // what was changed meanwhile is not in the answer: it is sent next, and this one is not drawn
+  if (answer.network && !stale) { view = answer; hidden = answer.network.hidden; draw(); }
   if (stale) { stale = false; build(); } else if (running) next();
 };
 socket.onclose = () => {
