@@ -227,3 +227,8 @@ def test_damaged_files_leave_the_rest(digits: Path, name: str, text: str, tmp_pa
 
 def test_tabs_and_spaces_of_a_text_stay() -> None:
     assert escape("a\tb\u00a0c\u200d") == "a\tb\u00a0c\u200d" and escape("\x00\ufffe") == "□□"
+
+
+def test_the_graph_of_a_network_of_convolutions(tmp_path: Path) -> None:
+    text = read(made(tmp_path / "run", "digits", model="cnn", epochs=1, channels=(2,), hidden=(4,)))
+    assert "not shown" not in text and 'id="walk"' in text

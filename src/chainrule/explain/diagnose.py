@@ -30,7 +30,7 @@ from .why import Why, asked, reason, why
 if TYPE_CHECKING:
     from rich.table import Table
 
-DEAD, SATURATED = 0.25, 0.5
+DEAD, SATURATED = 0.5, 0.5
 """Shares of units that are dead, of entries that are saturated, from which on it is a warning."""
 FALL = 1e-4
 """Gradients that are smaller by this factor at the first layer than at the last vanish."""

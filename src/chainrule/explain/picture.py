@@ -56,7 +56,7 @@ STYLE = """
 .cr-heat{fill:none;stroke:#d0d7de}.cr image{image-rendering:pixelated}
 .cr text{font-family:"Helvetica Neue",Helvetica,Arial,"DejaVu Sans",sans-serif;fill:#1f2328}
 .cr .cr-value{fill:#116329}.cr .cr-grad{fill:#b3141d}.cr .cr-note{fill:#57606a}
-@media (prefers-color-scheme:dark){.cr-card{fill:#0d1117;stroke:#30363d}
+@media screen and (prefers-color-scheme:dark){.cr-card{fill:#0d1117;stroke:#30363d}
 .cr-wire{stroke:#8b949e}.cr-gate{fill:#21262d;stroke:#c9d1d9}.cr-quiet{stroke:#6e7681}
 .cr-box{fill:#10243e;stroke:#58a6ff}.cr-heat{stroke:#30363d}
 .cr-dot,.cr-tip{fill:#8b949e}.cr text{fill:#e6edf3}.cr .cr-value{fill:#56d364}

@@ -1,6 +1,8 @@
-// On paper everything is open.
+// On paper everything is open, but for long tables of numbers.
+const ROWS = 30;
 window.addEventListener("beforeprint", () => {
   for (const d of document.querySelectorAll("details:not([open])")) {
+    if (d.querySelectorAll("tr").length > ROWS) continue;
     d.open = true;
     d.dataset.printed = "";
   }

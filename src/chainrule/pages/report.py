@@ -25,7 +25,7 @@ from ..explain.picture import escape
 from ..files import AnyPath, write_text
 from ..train.flow import read as read_flow
 from ..train.flow import read_diagnosis
-from ..train.models import ACTIVATIONS, count_weights
+from ..train.models import ACTIVATIONS, count_weights, example_shape
 from ..train.options import LOSSES
 from ..train.run import REPORT, Run, load_run
 from ..train.runs import progress_of, state_of
@@ -338,6 +338,7 @@ class _Report:
             x, y = tokens[None, :-1], tokens[None, 1:]
         else:
             x, y = self._inputs(self.test.inputs[:GRAPH]), self.test.targets[:GRAPH]
+            x = x.reshape(len(x), *example_shape(run.description))
         if not len(x):
             return None
         from ..train.measure import like_targets

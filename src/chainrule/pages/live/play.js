@@ -33,9 +33,8 @@ socket.onmessage = (event) => {
   if (stale) { stale = false; build(); } else if (running) next();
 };
 socket.onclose = () => {
-  const problem = document.querySelector(".problem");
-  problem.hidden = false;
-  problem.textContent = "The server has ended: start chainrule play again, and open its address.";
+  say("The connection has ended: close other pages of the playground and reload this one, or start "
+    + "chainrule play again and open its address.");
   play(false);
 };
 
@@ -43,7 +42,20 @@ function next() {
   if (!waiting) send({ do: "step", steps: Number($("speed").value) });
 }
 
+function ready() {
+  if (data.x.length) return true;
+  say("There are no points: draw some, or choose some.");
+  return false;
+}
+
+function say(text) {
+  const problem = document.querySelector(".problem");
+  problem.textContent = text;
+  problem.hidden = false;
+}
+
 function play(on) {
+  if (on && !ready()) return;
   running = on;
   $("run").textContent = on ? "❚❚ Pause" : "▶ Train";
   if (on) next();
@@ -193,7 +205,7 @@ function walked(walk) {
 // -- what people do -----------------------------------------------------------------------------
 
 $("run").onclick = () => play(!running);
-$("one").onclick = () => { play(false); if (!waiting) send({ do: "step", steps: 1 }); };
+$("one").onclick = () => { play(false); if (!waiting && ready()) send({ do: "step", steps: 1 }); };
 $("reset").onclick = () => { play(false); build(); };
 $("fewer").onclick = () => { hidden = hidden.slice(0, -1); build(); };
 $("more").onclick = () => { if (hidden.length < {{LAYERS}}) { hidden = [...hidden, hidden.at(-1) || 4]; build(); } };
@@ -202,12 +214,14 @@ for (const id of ["kind", "noise"])
   $(id).onchange = () => send({ do: "data", kind: $("kind").value, noise: Number($("noise").value) });
 $("walk").onclick = () => {
   play(false);
-  if (!waiting) send({ do: "walk", point: Math.min(data.x.length - 1, Math.max(0, Number($("point").value))) });
+  if (!waiting && ready()) send({ do: "walk", point: Math.min(data.x.length - 1, Math.max(0, Number($("point").value))) });
 };
 $("clear").onclick = () => { data.x = []; data.y = []; drawn = []; plane(); };
 $("file").onchange = async () => {
   const file = $("file").files[0];
-  if (file) send({ do: "csv", text: await file.text() });
+  $("file").value = ""; // so that the same file, mended, can be chosen again
+  if (file && file.size > {{BYTES}}) say("A table has at most {{BYTES}} bytes here.");
+  else if (file) send({ do: "csv", text: await file.text() });
 };
 
 function units(event) {

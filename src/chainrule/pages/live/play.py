@@ -9,7 +9,7 @@ from ...explain.explorer import script, style
 from ...train.models import ACTIVATIONS
 from ..page import read
 from .server import receive, told
-from .session import DATA, LAYERS, OPTIMIZERS, UNITS, PlayError, Session
+from .session import CSV_BYTES, DATA, LAYERS, OPTIMIZERS, UNITS, PlayError, Session
 
 
 def play_page() -> str:
@@ -25,7 +25,7 @@ def play_page() -> str:
         "DATA": options(DATA, "ring"),
         "ACTIVATIONS": options(["none", *ACTIVATIONS], "tanh"),
         "OPTIMIZERS": options(OPTIMIZERS, "adam"),
-        "LAYERS": str(LAYERS), "UNITS": str(UNITS),
+        "LAYERS": str(LAYERS), "UNITS": str(UNITS), "BYTES": str(CSV_BYTES),
     }.items():  # fmt: skip
         body = body.replace("{{" + key + "}}", value)
         program = program.replace("{{" + key + "}}", value)
