@@ -409,3 +409,29 @@ def test_any_factor_is_found(c: float, rows: int, columns: int, seed: int) -> No
         causes = check(times(gate, c), x).causes
         assert [cause.name for cause in causes] == ["factor"]
         assert f"Multiply it by {number(1 / c)}" in causes[0].advice
+
+
+class Turned(cr.Gate):
+    """Right for vectors, where there is nothing to turn."""
+
+    def forward(self, x: Any) -> Any:
+        return x.T
+
+    def backward(self, upstream: Any) -> Any:
+        return upstream
+
+
+class Late(cr.Gate):
+    """Right where no number lies between 0 and 1."""
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return np.maximum(x, 0)
+
+    def backward(self, upstream: Any) -> Any:
+        return upstream * (self.x >= 1)
+
+
+@pytest.mark.parametrize("gate", [Turned, Late])
+def test_what_is_right_at_some_shapes_only_is_wrong(gate: Any) -> None:
+    assert not check(gate())

@@ -157,8 +157,16 @@ def _given(runner: Runner, inputs: Sequence[Any]) -> list[Array]:
     return arrays
 
 
+OF_SHAPES = ("not summed", "shape", "raises")
+"""Causes that may show only that a gate was not meant for such inputs."""
+
+
 def _chosen(runner: Runner, seed: int) -> CheckReport:
-    """The report for inputs that forward takes: the first that are right, else the first."""
+    """The report for inputs that forward takes: the first that are right, else the first.
+
+    A backward may be meant for some shapes only (matrices, operands that are not broadcast); wrong
+    numbers at operands of one shape are wrong.
+    """
     generator = np.random.default_rng(seed)
     reports: list[tuple[list[Array], CheckReport]] = []
     last = ""
@@ -182,6 +190,10 @@ def _chosen(runner: Runner, seed: int) -> CheckReport:
         )
     right = [r for _, r in reports if r.ok]
     report = right[0] if right else reports[0][1]
+    for arrays, other in reports:  # wrong where nothing is broadcast, and not for a shape only
+        alike = len({x.shape for x in arrays}) == 1
+        if report.ok and alike and any(c.name not in OF_SHAPES for c in other.causes):
+            report = other
     notes = list(report.notes)
     for arrays, other in reports:
         if report.ok and not other.ok:
