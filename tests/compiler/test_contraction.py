@@ -202,7 +202,7 @@ def problems(draw) -> Contraction:
     return Contraction(
         tuple(Loop(s, (*strides[k], *(o[k] for o in others))) for k, s in enumerate(outer_sizes)),
         tuple(Loop(s, (*strides[n + k], 0, 0, 0)) for k, s in enumerate(inner_sizes)),
-        dtype, (dtype,) * 3,
+        dtype, (dtype,) * 3, tuple(draw(st.sets(st.sampled_from([0, 1, 2])))),
     )  # fmt: skip
 
 
@@ -238,9 +238,10 @@ def test_random_nests_with_little_room(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", [(200, 8, 8), (200, 40, 40), (40, 200, 200)], ids=str)
 def test_products_with_little_room(little_room: None, sizes: tuple[int, ...], kind: str) -> None:
-    """Either order of loops over tiles, in bands and blocks."""
+    """Either order of loops over tiles, in bands and blocks; results fetched or not."""
     problem = nest("mk,kn->mn", dict(zip("mkn", sizes, strict=True)), "f", {})
     check(problem, replace(machine(kind), l2=2048, l3=4096), 2)
+    check(replace(problem, large=(1, 2)), replace(machine(kind), l2=2048, l3=4096), 2)
 
 
 def nest(spec: str, sizes: dict[str, int], dtype: str, reach: dict[str, dict[str, int]]
@@ -277,6 +278,20 @@ def test_products(spec: str, shape: tuple[int, int, int], kind: str) -> None:
     """A product, its gradient by the weights, its gradient by the input."""
     dtype = "d" if sum(shape) % 2 else "f"
     check(nest(spec, dict(zip("mkn", shape, strict=True)), dtype, {}), machine(kind), 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sizes", [(30, 300, 100), (64, 33, 64), (30, 5, 100)], ids=str)
+def test_what_an_epilogue_reads_is_fetched_while_a_tile_is_summed(
+    sizes: tuple[int, int, int], kind: str
+) -> None:
+    """If the sum is long enough."""
+    problem = nest("mk,kn->mn", dict(zip("mkn", sizes, strict=True)), "f", {})
+    problem = replace(problem, large=(0, 1, 2))
+    check(problem, machine(kind), 1)
+    module = Module()
+    emit(module, "first", problem, machine(kind), add_bias_into_both, 1, "barrier")
+    assert ("@llvm.prefetch" in str(module)) == (sizes[1] > 5)
 
 
 CONVOLUTIONS = [(2, 28, 1, 32, 1), (2, 14, 32, 64, 1), (2, 14, 64, 32, 1), (3, 7, 5, 6, 2)]

@@ -19,9 +19,11 @@ Each sum then costs three more cycles at its end; the second operand may be pack
 Then, from the sizes of caches:
 
 - Packing: B always where its lanes do not stand side by side; either where the steps lie so far
-  apart that they drive each other out of the cache, and are read often enough.
-- Blocks of the summed loop, so that a panel of B stays in a quarter of L2; partial sums wait in
-  scratch. Bands of rows, so that their part of A stays in an eighth of L3.
+  apart that they drive each other out of the cache, and are read often enough: B, whose lines come
+  from L2 in any case, by many runs of rows.
+- Blocks of the summed loop, so that a panel of B stays in a quarter of L2, and finds place there
+  if its steps crowd into few sets; partial sums wait in scratch. Bands of rows, so that their part
+  of A stays in an eighth of L3.
 - Panels are the inner loop where all of B fits into a quarter of L2: then A is read once.
 - A long sum with few outputs is summed in eight parts, whatever the number of threads.
 """
@@ -39,6 +41,8 @@ from .machine import Machine
 
 SMALL = 30_000
 """Multiply-adds below which waking the other threads costs more than they bring."""
+MANY = 32
+"""Runs of rows from which on it pays to copy B where its lanes stand side by side."""
 PARTS = 8
 """Into how many parts a long sum with few outputs is split."""
 BARRIER = 5000
@@ -70,13 +74,15 @@ class Contraction:
 
     Loops may stand in any order and number. Strides may be 0 or negative, and entries of A and B
     may be read by several steps. `dtype` is that of A, B and the sum; `others` lists the dtypes
-    of the further buffers, which the epilogue reads or writes.
+    of the further buffers, which the epilogue reads or writes; `large` says which of them, by
+    number, do not lie in a cache near by.
     """
 
     outer: tuple[Loop, ...]
     inner: tuple[Loop, ...]
     dtype: np.dtype[np.generic]
     others: tuple[np.dtype[np.generic], ...]
+    large: tuple[int, ...] = ()
 
     @property
     def flops(self) -> int:
@@ -108,6 +114,10 @@ class Split(NamedTuple):
     @property
     def most(self) -> int:
         return -(-self.size // self.parts)
+
+    @property
+    def least(self) -> int:
+        return self.size // self.parts
 
     @property
     def long(self) -> int:
@@ -353,12 +363,17 @@ def _blocked(made: Plan, problem: Contraction, machine: Machine, threads: int) -
         return replace(made, panels_inside=inside)
     lies = [_lies_badly(made, k, size, machine) for k in (0, 1)]
     alone = _packable(made.inner, [made.lane, made.whole, *made.batch])
+    apart = min((abs(x.strides[1]) * size for x in made.inner if x.strides[1]), default=0)
+    crowds = steps * (apart & -apart) / machine.l2  # lines of B's steps for each place in L2
+    often = MANY if crowds <= steps / BRIEF else MANY // 4
     packed = (
         made.panels >= 4 and alone and lies[0],
-        made.packed[1] or (made.runs.parts >= 8 and made.lane.strides[1] == 1 and lies[1]),
+        made.packed[1] or (made.runs.parts >= often and made.lane.strides[1] == 1 and lies[1]),
     )
     outermost = made.inner[0].size
     fit = steps * made.width * size / (machine.l2 / 4)
+    if not packed[1] and lies[1]:
+        fit = max(fit, ceil(crowds))
     if not packed[0] and made.panels >= 4 and not inside:  # then all of A is read for each panel
         fit = max(fit, _entries_of(made, 0) / entries(made.batch) * size / (machine.l2 / 2))
     blocks = min(outermost, max(1, round(fit)))

@@ -18,7 +18,7 @@ from .blocking import PAGE, SMALL, Contraction, Loop, Piece, Plan, Split, entrie
 from .ir import Function, Index, Module, Value, const, scalar_type, vector
 from .machine import Machine
 from .packing import packer
-from .tiles import Epilogue, tile_sums
+from .tiles import Epilogue, Fetch, tile_sums
 
 __all__ = ["Contraction", "Emitted", "Epilogue", "Loop", "emit"]
 
@@ -85,6 +85,7 @@ class _Writer:
         self.buffers = [
             f.at(p, o, t) for p, o, t in zip(buffers, chosen.offsets, self.scalars, strict=True)
         ]
+        self.large = problem.large
         self.scratch = 0
         self.kernels: dict[tuple[int, int], str] = {}
         self.blocked = chosen.blocks.parts > 1
@@ -374,10 +375,11 @@ class _Writer:
         columns = pieces(active, p.lanes, self.machine.masks)
         widest = self.machine.lanes(self.dtype) if p.across else 0
         steps_given = f.parameters[-2] if self.blocked else None
-        sums = tile_sums(
-            f, self.scalar, rows, columns, lane, loops, widest, self.machine.masks, steps_given
-        )
         others = f.parameters[2 : len(self.scalars)]
+        sums = tile_sums(
+            f, self.scalar, rows, columns, lane, loops, widest, self.machine.masks, steps_given,
+            self.fetch(f, others, height, active), p.blocks.least,
+        )  # fmt: skip
         if not self.blocked:
             self.finish(f, sums, height, columns, others)
             return name
@@ -387,6 +389,25 @@ class _Writer:
             with f.when(f.cmp("eq", f.parameters[-1], last)):
                 self.finish(f, sums, height, columns, others)
         return name
+
+    def fetch(self, f: Function, others: Sequence[Value], height: int,
+              active: int) -> Fetch | None:  # fmt: skip
+        """What the epilogue of a tile will read and write of large buffers, a row at a time."""
+        p = self.plan
+        near = [k for k in self.large if p.lane.strides[2 + k] == 1 and p.rows.strides[2 + k]]
+        if not near or p.whole.size > 1 or p.parts > 1:
+            return None
+
+        def row(i: Index) -> None:
+            with ExitStack() as stack:
+                if self.blocked:
+                    last = f.index(p.blocks.parts - 1)
+                    stack.enter_context(f.when(f.cmp("eq", f.parameters[-1], last)))
+                at = self.shift(f, others, i, p.rows.strides)
+                for k in near:
+                    f.fetch(at[k], active, self.scalars[2 + k])
+
+        return Fetch(height, row)
 
     def carried(self, f: Function, sums: list[list[Value]],
                 columns: Sequence[Piece]) -> list[list[Value]]:  # fmt: skip

@@ -306,6 +306,13 @@ class Function:
             f"{inside.type} {inside.name})"
         )
 
+    def fetch(self, pointer: Value, count: int, scalar: str) -> None:
+        """Bring so many entries from an address on into the second cache. It never fails."""
+        self.module.declare("llvm.prefetch.p0", "void", ["ptr", "i32", "i32", "i32"])
+        for start in range(0, count, 512 // BITS[scalar]):  # a cache line is 64 bytes
+            at = self.at(pointer, start, scalar)
+            self.emit(f"call void @llvm.prefetch.p0(ptr {at.name}, i32 0, i32 2, i32 1)")
+
     def slot(self, type: str, start: Value | None = None) -> Value:
         """A variable of this function; LLVM keeps it in a register. A pointer to it."""
         self.count += 1

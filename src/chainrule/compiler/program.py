@@ -102,8 +102,9 @@ class Program:
         ]
         inner = [contraction.Loop(n, (a, b, *(0,) * len(others))) for n, a, b in kernel.inner]
         problem = contraction.Contraction(
-            tuple(outer), tuple(inner), kernel.dtype, tuple(b.dtype for b, _ in others)
-        )
+            tuple(outer), tuple(inner), kernel.dtype, tuple(b.dtype for b, _ in others),
+            self._large(others),
+        )  # fmt: skip
 
         def epilogue(f: Function, acc: Value, pointers: list[Value], strides: tuple[int, ...],
                      active: int) -> None:  # fmt: skip
@@ -131,6 +132,15 @@ class Program:
         if made.scratch:
             piece.scratch = Buffer(BYTE, made.scratch, name="scratch")
             piece.writes = piece.writes | {piece.scratch}
+
+    def _large(self, others: Sequence[tuple[Buffer, Affine]]) -> tuple[int, ...]:
+        """The numbers of those that are not in a cache near by, each place in memory once."""
+        found: dict[tuple[Buffer, Affine], int] = {}
+        for k, (buffer, address) in enumerate(others):
+            before = self.same.get(buffer), address
+            if buffer.nbytes > self.machine.l2 / 8 and before not in found:
+                found.setdefault((buffer, address), k)
+        return tuple(found.values())
 
     # -- barriers -------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from ..core.node import Node
 from ..ops.tensor import Array, Tensor, leaf, variable
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+PAGE = 4096  # bytes
+STEP = 5 * ALIGNMENT  # from page to page
 
 
 class Slot:
@@ -49,9 +51,15 @@ class Slot:
 
 
 def allocate(v: Tensor) -> Array:
-    """An aligned array for a value of a variable. It is the base of all views of it."""
-    memory = bytearray(v.nbytes + ALIGNMENT)
-    start = -np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT
+    """An aligned array for a value of a variable. It is the base of all views of it.
+
+    Large ones begin in different places of their pages, by the number of the page: arrays that
+    are read and written side by side, entry by entry, would drive each other out of the caches.
+    """
+    spread = PAGE if v.nbytes > 8 * PAGE else ALIGNMENT
+    memory = bytearray(v.nbytes + ALIGNMENT + spread)
+    address = np.frombuffer(memory, np.uint8).ctypes.data
+    start = -address % ALIGNMENT + address // PAGE * STEP % spread
     return np.ndarray(v.shape, v.dtype, memory, start)
 
 

@@ -14,6 +14,13 @@ is the address of lane 0 in others[k], strides[k] that buffer's stride from lane
 first `active` lanes count. It emits loads, arithmetic and stores itself."""
 
 
+class Fetch(NamedTuple):
+    """What will be read later, brought near while sums run: `emit(i)`, so many times."""
+
+    times: int
+    emit: Callable[[Index], None]
+
+
 class Cell(NamedTuple):
     """One sum of a tile: its first entries in A and B, and the lanes of a step."""
 
@@ -34,11 +41,11 @@ class Sums:
 
     def run(self, A: Value, B: Value, loops: Sequence[Loop], steps: Index | None = None,
             tail: tuple[tuple[int, int], Sequence[Piece]] = ((0, 0), ()),
-            ) -> list[Value]:  # fmt: skip
-        """Emit the loops (the first of `steps` steps); the sums at their end.
+            fetch: Fetch | None = None, least: int = 0) -> list[Value]:  # fmt: skip
+        """Emit the loops (the first of `steps`, at least `least`, steps); the sums at their end.
 
-        `tail` is what remains of lanes that run along a summed loop, after the innermost loop:
-        its offsets in A and B and its pieces.
+        `fetch` is spread over the steps of the first loop. `tail` is what remains of lanes that run
+        along a summed loop, after the innermost loop: its offsets in A and B and its pieces.
         """
         f = self.f
         self.tail = tail
@@ -51,7 +58,10 @@ class Sums:
         self.slots = [
             [f.slot(t, const(0, t)) for _ in range(max(1, self.chains))] for t in self.types
         ]
-        self.nest(A, B, loops, steps)
+        if fetch is not None and least >= fetch.times and self.chains == 1:
+            self.fetching(A, B, loops, steps, fetch, least // fetch.times)
+        else:
+            self.nest(A, B, loops, steps)
         return [self._total([f.get(s, t) for s in slots])
                 for slots, t in zip(self.slots, self.types, strict=True)]  # fmt: skip
 
@@ -88,6 +98,28 @@ class Sums:
         if size > whole:
             self._steps(*self._at(A, B, whole, strides), strides, size - whole)
         self._rest(A, B)
+
+    def fetching(self, A: Value, B: Value, loops: Sequence[Loop], steps: Index | None,
+                 fetch: Fetch, each: int) -> None:  # fmt: skip
+        """`nest`, with something fetched before every run of so many steps of the first loop."""
+        f = self.f
+        (size, strides), deeper = loops[0], loops[1:]
+
+        def run(first: Index, last: Index) -> None:
+            with f.loop(first, last) as k:
+                at = self._at(A, B, k, strides)
+                if deeper:
+                    self.nest(*at, deeper, None)
+                else:
+                    self._steps(*at, strides, 1)
+
+        with f.loop(0, fetch.times) as i:
+            fetch.emit(i)
+            first = f.mul(i, each)
+            run(first, f.add(first, each))
+        done = fetch.times * each
+        if steps is not None or done < size:
+            run(done, size if steps is None else steps)
 
     def _at(self, A: Value, B: Value, k: Index, strides: Sequence[int]) -> tuple[Value, Value]:
         f = self.f
@@ -160,7 +192,7 @@ class Sums:
 def tile_sums(
     f: Function, scalar: str, rows: Sequence[tuple[int, int]], columns: Sequence[Piece],
     lane: Sequence[int], loops: Sequence[Loop], widest: int, masks: bool,
-    steps: Index | None = None,
+    steps: Index | None = None, fetch: Fetch | None = None, least: int = 0,
 ) -> list[list[Value]]:  # fmt: skip
     """The sums of a tile, by row and piece of columns, from the addresses in f's parameters.
 
@@ -174,7 +206,7 @@ def tile_sums(
             for r in rows for p in columns
         ]  # fmt: skip
         sums = Sums(f, scalar, cells, lane)
-        found = sums.run(A, B, loops, steps)
+        found = sums.run(A, B, loops, steps, fetch=fetch, least=least)
         n = len(columns)
         return [found[i : i + n] for i in range(0, len(found), n)]
     *outside, (size, along) = loops
