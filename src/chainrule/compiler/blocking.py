@@ -41,7 +41,7 @@ from .machine import Machine
 
 SMALL = 30_000
 """Multiply-adds below which waking the other threads costs more than they bring."""
-MANY = 32
+MANY = 16
 """Runs of rows from which on it pays to copy B where its lanes stand side by side."""
 PARTS = 8
 """Into how many parts a long sum with few outputs is split."""

@@ -8,6 +8,9 @@ from .blocking import pieces
 from .ir import Function, Module, Value, const_vector, scalar_type, vector
 from .machine import Machine
 
+AHEAD = 48
+"""Steps from what is copied to what is fetched: they are too far apart for the machine to guess."""
+
 
 def packer(module: Module, machine: Machine, dtype: np.dtype[np.generic], width: int,
            how: str) -> str:  # fmt: skip
@@ -36,6 +39,7 @@ def _copy(f: Function, machine: Machine, dtype: np.dtype[np.generic], width: int
     to, source, _, count, line, step, _ = f.parameters
     with f.loop(0, count) as k:
         at, into = f.at(source, f.mul(k, step), scalar), f.at(to, f.mul(k, line), scalar)
+        f.fetch(f.at(at, f.mul(step, AHEAD), scalar), width, scalar)
         for p in pieces(width, machine.lanes(dtype), machine.masks):
             x = f.load(f.at(at, p.start, scalar), vector(scalar, p.lanes), p.active)
             f.store(x, f.at(into, p.start, scalar), p.active)
