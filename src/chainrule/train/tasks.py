@@ -19,6 +19,7 @@ from ..data import TextPart, batches, read_table
 from ..errors import GradientError, RunError, UnsupportedError
 from ..files import AnyPath, write_files
 from .checkpoint import Checkpoint
+from .compiling import Compiling, worthwhile
 from .flow import Flow, both
 from .loop import History, fit
 from .measure import evaluate
@@ -420,8 +421,10 @@ def _predict_pictures(run: Run, path: AnyPath) -> list[str]:
 
 
 def outputs(run: Run, inputs: Any) -> Any:
-    """The outputs of the model for rows of inputs, a batch at a time."""
+    """The outputs of the model for rows of inputs, a batch at a time, compiled if it is long."""
     shaped = inputs.reshape(len(inputs), *example_shape(run.description))
     pairs = batches((shaped, shaped), 256, seed=0, shuffle=False)
+    model = run.model
+    forward = Compiling(lambda x, _: model(x), worthwhile(model, len(inputs), 256, 1, shaped))
     with no_grad():
-        return np.concatenate([np.asarray(run.model(x)) for x, _ in pairs])
+        return np.concatenate([np.asarray(forward(x, y)) for x, y in pairs])
