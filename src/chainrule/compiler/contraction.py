@@ -22,6 +22,8 @@ from .tiles import Epilogue, Fetch, tile_sums
 
 __all__ = ["Contraction", "Emitted", "Epilogue", "Loop", "emit"]
 
+STRIP = 32
+"""Steps that are copied for all panels before the next ones: so memory is read as it lies."""
 INLINE = 300
 """Instructions of epilogues in a tile above which they run in a loop over its rows."""
 
@@ -238,8 +240,11 @@ class _Writer:
         around = [n for n in inner if n != fast]
         kinds = self.widths() if k else self.heights()
         units = p.panels if k else p.runs.parts
+        size, step = (p.inner[fast].size, p.inner[fast].strides[k]) if fast is not None else (1, 0)
+        strips = -(-size // STRIP) if how == "copy" else 1
 
         def one(indices: list[Index]) -> None:
+            strip, *indices = indices
             unit = indices[len(batch)]
             start = f.mul(unit, p.width) if k else _start(f, p.runs, unit)
             loops = [p.batch[n] for n in batch]
@@ -249,21 +254,25 @@ class _Writer:
             to.append((unit, made.panel) if k else (start, made.row))
             steps = indices[len(batch) + 1 :]
             source += [(i, p.inner[n].strides[k]) for i, n in zip(steps, around, strict=True)]
+            first, many = f.mul(strip, STRIP), size
+            if strips > 1:
+                left = f.index(f.sub(size, first))
+                many = f.call("llvm.smin.i64", [left, f.index(STRIP)], "i64")
+                source.append((first, step))
             at = f.at(self.buffers[k], f.affine(source), self.scalar)
             for count, among in kinds:
                 with _within(f, [(unit, among, units)]) as some:
                     if some:
                         strides = self.summed(k, count)
                         inside = [(i, strides[n]) for i, n in zip(steps, around, strict=True)]
+                        line = strides[fast] if fast is not None else 0
+                        inside.append((first, line))
                         into = f.at(made.base, f.affine([*to, *inside]), self.scalar)
-                        numbers = [1, 0, 0, side.strides[k]]
-                        if fast is not None:
-                            size, step = p.inner[fast].size, p.inner[fast].strides[k]
-                            numbers[:3] = size, strides[fast], step
                         name = packer(f.module, self.machine, self.dtype, count, how)
-                        f.invoke(name, [into, at, *map(f.index, (count, *numbers))])
+                        numbers = count, many, line, step, side.strides[k]
+                        f.invoke(name, [into, at, *map(f.index, numbers)])
 
-        sizes = [*(p.batch[n].size for n in batch), units, *(p.inner[n].size for n in around)]
+        sizes = [strips, *(p.batch[n].size for n in batch), units, *(p.inner[n].size for n in around)]
         self.share(sizes, one)
 
     @property
