@@ -294,6 +294,12 @@ def test_what_an_epilogue_reads_is_fetched_while_a_tile_is_summed(
     assert ("@llvm.prefetch" in str(module)) == (sizes[1] > 5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_fetched_where_nothing_is_summed(kind: str) -> None:
+    problem = replace(nest("m,n->mn", {"m": 30, "n": 100}, "f", {}), large=(1, 2))
+    check(problem, machine(kind), 1)
+
+
 CONVOLUTIONS = [(2, 28, 1, 32, 1), (2, 14, 32, 64, 1), (2, 14, 64, 32, 1), (3, 7, 5, 6, 2)]
 
 

@@ -237,7 +237,7 @@ class _Writer:
         how = "pick" if fast is None or p.inner[fast].strides[k] != 1 else "turn"
         if side.strides[k] == 1:
             how, fast = "copy", inner[-1] if inner else None
-        around = [n for n in inner if n != fast]
+        around, loops = [n for n in inner if n != fast], [p.batch[n] for n in batch]
         kinds = self.widths() if k else self.heights()
         units = p.panels if k else p.runs.parts
         size, step = (p.inner[fast].size, p.inner[fast].strides[k]) if fast is not None else (1, 0)
@@ -247,18 +247,17 @@ class _Writer:
             strip, *indices = indices
             unit = indices[len(batch)]
             start = f.mul(unit, p.width) if k else _start(f, p.runs, unit)
-            loops = [p.batch[n] for n in batch]
             source = [(i, x.strides[k]) for i, x in zip(indices, loops, strict=False)]
             to = [(i, made.batch[n]) for i, n in zip(indices, batch, strict=False)]
             source.append((start, side.strides[k]))
             to.append((unit, made.panel) if k else (start, made.row))
             steps = indices[len(batch) + 1 :]
             source += [(i, p.inner[n].strides[k]) for i, n in zip(steps, around, strict=True)]
-            first, many = f.mul(strip, STRIP), size
+            first, many = f.mul(strip, STRIP), f.index(size)
             if strips > 1:
                 left = f.index(f.sub(size, first))
                 many = f.call("llvm.smin.i64", [left, f.index(STRIP)], "i64")
-                source.append((first, step))
+            source.append((first, step))
             at = f.at(self.buffers[k], f.affine(source), self.scalar)
             for count, among in kinds:
                 with _within(f, [(unit, among, units)]) as some:
@@ -272,7 +271,7 @@ class _Writer:
                         numbers = count, many, line, step, side.strides[k]
                         f.invoke(name, [into, at, *map(f.index, numbers)])
 
-        sizes = [strips, *(p.batch[n].size for n in batch), units, *(p.inner[n].size for n in around)]
+        sizes = [strips, *(x.size for x in loops), units, *(p.inner[n].size for n in around)]
         self.share(sizes, one)
 
     @property

@@ -58,7 +58,7 @@ class Sums:
         self.slots = [
             [f.slot(t, const(0, t)) for _ in range(max(1, self.chains))] for t in self.types
         ]
-        if fetch is not None and least >= fetch.times and self.chains == 1:
+        if fetch is not None and loops and least >= fetch.times and self.chains == 1:
             self.fetching(A, B, loops, steps, fetch, least // fetch.times)
         else:
             self.nest(A, B, loops, steps)
