@@ -280,26 +280,6 @@ def test_products(spec: str, shape: tuple[int, int, int], kind: str) -> None:
     check(nest(spec, dict(zip("mkn", shape, strict=True)), dtype, {}), machine(kind), 1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sizes", [(30, 300, 100), (64, 33, 64), (30, 5, 100)], ids=str)
-def test_what_an_epilogue_reads_is_fetched_while_a_tile_is_summed(
-    sizes: tuple[int, int, int], kind: str
-) -> None:
-    """If the sum is long enough."""
-    problem = nest("mk,kn->mn", dict(zip("mkn", sizes, strict=True)), "f", {})
-    problem = replace(problem, large=(0, 1, 2))
-    check(problem, machine(kind), 1)
-    module = Module()
-    emit(module, "first", problem, machine(kind), add_bias_into_both, 1, "barrier")
-    assert ("@llvm.prefetch" in str(module)) == (sizes[1] > 5)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_fetched_where_nothing_is_summed(kind: str) -> None:
-    problem = replace(nest("m,n->mn", {"m": 30, "n": 100}, "f", {}), large=(1, 2))
-    check(problem, machine(kind), 1)
-
-
 CONVOLUTIONS = [(2, 28, 1, 32, 1), (2, 14, 32, 64, 1), (2, 14, 64, 32, 1), (3, 7, 5, 6, 2)]
 
 

@@ -21,6 +21,7 @@ from ..ops.dispatch import to_tensor
 from ..ops.tensor import Parameter, Tensor
 from .forms import only_moves
 from .gates import gradients
+from .mistakes import in_loss, left_out
 from .names import Naming
 from .nonfinite import finite, first_nonfinite
 from .numbers import number, place
@@ -185,8 +186,9 @@ def diagnose(
     (inputs,), for loss(predictions). With an optimizer one update is tried, and taken back. Found
     are: NaN and infinities with the gate that made them, parameters that get no gradient and why,
     dead and saturated units, identical units, gradients that vanish or explode over the layers,
-    activations that shrink or grow, inputs and targets far from the usual scale, and rates that are
-    too high or too low. Root mean squares are compared, in the order of layers.
+    activations that shrink or grow, inputs and targets far from the usual scale, rates that are too
+    high or too low, predictions and targets broadcast against each other, softmax applied twice,
+    and parameters that the optimizer does not know. Compared are root mean squares, layer by layer.
 
     Raises GradientError if the loss depends on no Parameter.
 
@@ -269,6 +271,7 @@ class _Diagnosing:
         layers = self.layers()
         finite = self._finite()
         self._parameters()
+        self._mistakes()
         if finite:
             self._units()
             self._identical()
@@ -389,6 +392,13 @@ class _Diagnosing:
                 if node is None
                 else "See the dead units or zero weights on its way to the loss.",
             )
+
+    def _mistakes(self) -> None:
+        leaves = [n for n in self.order if n.primitive is None and n.handle]
+        moving = {id(n.handle()) for n in leaves if np.any(self.upstream[n])}
+        found = [*in_loss(self.order, self.predicted, self.targets)]
+        for x in [*found, *left_out(self.parameters, moving, self.optimizer)]:
+            self.add(x.name, x.severity, x.where, x.text, x.advice)
 
     def _why(self, p: Parameter, node: Node | None) -> Why:
         """Why a parameter gets no gradient."""

@@ -1,4 +1,4 @@
-"""Seventeen broken trainings, each with the name of what is wrong; fixed before the diagnosis.
+"""Twenty-one broken trainings, each with the name of what is wrong; fixed before the diagnosis.
 
 Each makes (model, loss, batch, optimizer or None). `WANTED` has, for each, the findings of which
 one at least has to be named.
@@ -19,6 +19,8 @@ NAMES = (
     "dead units", "saturated units", "identical units", "vanishing gradients",
     "exploding gradients", "activations shrink", "activations grow", "no gradient", "not finite",
     "rate too high", "rate too low", "inputs not scaled", "targets not scaled",
+    "predictions and targets broadcast", "softmax applied twice", "sigmoid applied twice",
+    "not in the optimizer",
 )  # fmt: skip
 """Everything that can be found."""
 
@@ -168,6 +170,30 @@ def targets_in_millions() -> Made:
     return mlp(20, 30, 1), nn.mean_squared_error, (x, y), None
 
 
+def every_prediction_with_every_target() -> Made:
+    x, _ = data()
+    return mlp(20, 30, 1), lambda p, y: ((p - y) ** 2).mean(), (x, x[:, 0]), None
+
+
+def softmax_twice() -> Made:
+    layers = (nn.Linear(20, 16), nn.relu, nn.Linear(16, 5), nn.softmax)
+    return nn.Sequential(*layers, seed=0), nn.softmax_cross_entropy, data(), None
+
+
+def sigmoid_twice() -> Made:
+    def loss(scores: Any, y: Any) -> Any:
+        return (nn.softplus(scores) - y * scores).mean()
+
+    x, _ = data()
+    layers = (nn.Linear(20, 16), nn.relu, nn.Linear(16, 1), nn.sigmoid)
+    return nn.Sequential(*layers, seed=0), loss, (x, (x[:, :1] > 0) * 1.0), None
+
+
+def head_not_in_the_optimizer() -> Made:
+    model = mlp(20, 30, 5)
+    return model, nn.softmax_cross_entropy, data(), optim.Adam(model[0], lr=1e-3)
+
+
 WANTED: dict[Callable[[], Made], set[str]] = {
     dead_by_bias: {"dead units"}, killed_by_rate: {"dead units"},
     all_weights_zero: {"identical units"}, all_weights_equal: {"identical units"},
@@ -179,4 +205,7 @@ WANTED: dict[Callable[[], Made], set[str]] = {
     softmax_by_hand: {"not finite"}, forgotten_layer: {"no gradient"},
     behind_stop_gradient: {"no gradient"}, rate_too_high: {"rate too high"},
     rate_too_low: {"rate too low"}, targets_in_millions: {"targets not scaled"},
+    every_prediction_with_every_target: {"predictions and targets broadcast"},
+    softmax_twice: {"softmax applied twice"}, sigmoid_twice: {"sigmoid applied twice"},
+    head_not_in_the_optimizer: {"not in the optimizer"},
 }  # fmt: skip
