@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import subprocess
 import sys
 import threading
 import weakref
@@ -163,3 +164,46 @@ def test_several_threads_compile_at_once():
     for worker in workers:
         worker.join()
     assert not failures
+
+
+CROWDED = """
+import ctypes, sys
+import numpy as np
+import chainrule as cr
+
+c = ctypes.CDLL(None)
+c.mmap.restype = ctypes.c_void_p
+c.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+c.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+PAGE, PRIVATE, UNKNOWN, UNUSED = 4096, 0x2, 0x20, 0x4000
+
+def reserve(size):
+    at = c.mmap(None, size, 0, PRIVATE | UNKNOWN | UNUSED, -1, 0)
+    assert at not in (None, 2**64 - 1)
+    return at
+
+x = np.linspace(-3, 3, 2500).reshape(50, 50)
+cr.compile(cr.exp)(x)
+below = reserve(4 << 30)
+above = set()
+while (page := reserve(PAGE)) > below:
+    above.add(page)
+reserve(4 << 30)
+count = int(sys.argv[1])
+hole = next(p for p in sorted(above) if all(p + PAGE * k in above for k in range(count)))
+c.munmap(hole, count * PAGE)
+wave = cr.compile(lambda x, y: (cr.tanh(x @ y) + cr.sin(x @ y)).sum())
+print(float(wave(x, x)) - float((np.tanh(x @ x) + np.sin(x @ x)).sum()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for places in memory")
+@pytest.mark.parametrize("pages", [1, 2, 3])
+def test_code_and_its_constants_lie_together(pages: int) -> None:
+    """Also where there is room for a few pages, and for more only 4 GiB away."""
+    done = subprocess.run(
+        [sys.executable, "-c", CROWDED, str(pages)],
+        env={**os.environ, "CHAINRULE_CACHE": "0"}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert abs(float(done.stdout)) < 1e-9

@@ -107,7 +107,11 @@ class Library:
 
     def __init__(self, code: bytes, machine: Machine) -> None:
         llvm = _llvm()
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(machine))
+        # code and constants in one piece: in two they may come to lie more than 2 GiB apart, where
+        # much else is in memory, and LLVM would end the process
+        self._engine = llvm.create_mcjit_compiler(
+            llvm.parse_assembly(""), _target(machine), use_lmm=True
+        )
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
 
