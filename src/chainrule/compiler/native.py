@@ -107,17 +107,16 @@ class Library:
 
     def __init__(self, code: bytes, machine: Machine) -> None:
         llvm = _llvm()
-        # code and constants in one piece: in two they may come to lie more than 2 GiB apart, where
-        # much else is in memory, and LLVM would end the process
-        self._engine = llvm.create_mcjit_compiler(
-            llvm.parse_assembly(""), _target(machine), use_lmm=True
-        )
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        self._engine.finalize_object()
+        # JITLink puts code and constants into one piece of memory. LLVM's older linker takes two,
+        # and ends the process where they come to lie more than 2 GiB apart.
+        self._compiler = llvm.create_lljit_compiler(_target(machine), use_jit_link=True)
+        linked = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+        self._held = [linked.link(self._compiler, "library")]  # gone, it would be unloaded
 
     def address(self, name: str) -> int:
         """Where a function starts."""
-        found = int(self._engine.get_function_address(name))
-        if not found:
-            raise CompileError(f"there is no function {name!r} in this library")
-        return found
+        try:
+            self._held.append(self._compiler.lookup("library", name))
+            return int(self._held[-1][name])
+        except RuntimeError as error:
+            raise CompileError(f"there is no function {name!r} in this library: {error}") from error
