@@ -94,6 +94,20 @@ def test_a_function_that_is_not_there():
         library.address("cubes")
 
 
+def test_code_that_cannot_be_loaded():
+    text = """
+declare void @nowhere_to_be_found()
+define void @f() {
+  call void @nowhere_to_be_found()
+  ret void
+}
+"""
+    with pytest.raises(CompileError, match=r"nowhere_to_be_found|there is no function 'f'"):
+        native.Library(native.object_code(text, PORTABLE), PORTABLE).address("f")
+    with pytest.raises(CompileError, match="cannot be loaded"):
+        native.Library(b"no object code", PORTABLE)
+
+
 def test_llvmlite_that_is_missing(monkeypatch):
     native._llvm.cache_clear()
     monkeypatch.setitem(sys.modules, "llvmlite.binding", None)

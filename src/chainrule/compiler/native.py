@@ -111,7 +111,10 @@ class Library:
         # and ends the process where they come to lie more than 2 GiB apart.
         self._compiler = llvm.create_lljit_compiler(_target(machine), use_jit_link=True)
         linked = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
-        self._held = [linked.link(self._compiler, "library")]  # gone, it would be unloaded
+        try:
+            self._held = [linked.link(self._compiler, "library")]  # gone, it would be unloaded
+        except RuntimeError as error:
+            raise CompileError(f"compiled code cannot be loaded: {error}") from error
 
     def address(self, name: str) -> int:
         """Where a function starts."""
