@@ -19,6 +19,7 @@ from chainrule.train.models import build
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 50)
 CLOUDS = arrays(LABELS[:, None] + RNG.normal(size=(50, 4)).astype("f"), LABELS, name="clouds")
+TURNED = dataclasses.replace(CLOUDS, inputs=np.asfortranarray(CLOUDS.inputs))
 NUMBERS = arrays(RNG.normal(size=(50, 4)).astype("f"), RNG.normal(size=50).astype("f"), name="x")
 SEVERAL = arrays(RNG.normal(size=(50, 4)), RNG.normal(size=(50, 2)), name="several")
 PICTURES = arrays(
@@ -56,7 +57,9 @@ JOBS = {
     ),
     "accumulated": (Noisy, CLOUDS, {"accumulate": 3, "clip": 0.1, "penalty": 0.01}),
     "all at once": (lambda: mlp(4, [6], 3), CLOUDS, {"accumulate": 99}),
-    "pictures": (lambda: build(CNN, 0), PICTURES, {"augment": augment.noise(0.1), "ahead": 2}),
+    "pictures": (lambda: build(CNN, 0), PICTURES, {"ahead": 2}),
+    "turned": (lambda: mlp(4, [6], 3), TURNED, {}),
+    "augmented": (lambda: build(CNN, 0), PICTURES, {"augment": augment.noise(0.1), "ahead": 2}),
     "text": (lambda: build(LSTM, 0), TEXT, {"clip": 1.0}),
 }
 
@@ -68,7 +71,8 @@ def always(monkeypatch):
 
     class Counted(front.Compiled):
         def __call__(self, *args, **kwargs):
-            calls.append(len(args[0]))
+            picked = args[2] if len(args) > 2 else None  # of all examples, in training
+            calls.append(len(args[0] if picked is None else picked))
             return super().__call__(*args, **kwargs)
 
     monkeypatch.setattr(compiling, "CALLS", 0)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,23 +88,14 @@ def batches(
             f"batches wants inputs and targets of the same length, at least 1; got shapes "
             f"{x.shape} and {y.shape}"
         )
-    if whole("size", size) < 1:
-        raise DataError(f"batches wants a size of at least 1, got {size}")
-    if drop_last and size > len(x):
-        raise DataError(
-            f"batches of {size} from {len(x)} examples with drop_last=True: there is none; "
-            f"use a size of at most {len(x)}"
-        )
-    count = len(x) // size if drop_last else -(-len(x) // size)
-    if whole("start", start) > count:
-        raise DataError(f"batches cannot start at {start}: an epoch has {count} of {size} examples")
-    order = permutation(seed, epoch, len(x)) if shuffle else np.arange(len(x))
+    parts = batch_indices(
+        len(x), size, seed=seed, epoch=epoch, shuffle=shuffle, drop_last=drop_last, start=start
+    )
 
-    def make(number: int) -> Batch:
-        part = order[number * size : (number + 1) * size]
+    def make(number: int, part: Indices) -> Batch:
         inputs, targets = x[part], y[part]
-        if isinstance(data, Dataset) and inputs.dtype == np.uint8:
-            inputs = np.divide(inputs, np.float32(255), dtype=np.float32)
+        if isinstance(data, Dataset):
+            inputs = pixels(inputs)
         if augment is not None:
             inputs = augment(inputs, generator(seed, epoch, 1, number))
             if np.shape(inputs)[:1] != targets.shape[:1]:
@@ -113,21 +105,64 @@ def batches(
                 )
         return inputs, targets
 
+    numbered = enumerate(parts, start)
     if whole("ahead", ahead):
-        return _made_ahead(make, range(start, count), ahead)
-    return (make(number) for number in range(start, count))
+        return _made_ahead(make, numbered, ahead)
+    return (make(number, part) for number, part in numbered)
+
+
+def batch_indices(
+    n: int,
+    size: int,
+    *,
+    seed: int,
+    epoch: int = 0,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    start: int = 0,
+) -> Iterator[Indices]:
+    """Which of n examples each batch of `batches` holds: int64 of shape (size,), the last shorter.
+
+    Raises DataError at once.
+
+    >>> [part.tolist() for part in batch_indices(5, 2, seed=0, shuffle=False)]
+    [[0, 1], [2, 3], [4]]
+    """
+    if whole("size", size) < 1:
+        raise DataError(f"batches wants a size of at least 1, got {size}")
+    if drop_last and size > n:
+        raise DataError(
+            f"batches of {size} from {n} examples with drop_last=True: there is none; "
+            f"use a size of at most {n}"
+        )
+    count = n // size if drop_last else -(-n // size)
+    if whole("start", start) > count:
+        raise DataError(f"batches cannot start at {start}: an epoch has {count} of {size} examples")
+    order = permutation(seed, epoch, n) if shuffle else np.arange(n)
+    return (order[k * size : (k + 1) * size] for k in range(start, count))
+
+
+def pixels(inputs: Any) -> Any:
+    """Inputs of a Dataset as a model takes them: uint8 pixels as float32 x/255, others as they are.
+
+    An array, or a Tensor of compiled code.
+
+    >>> pixels(np.array([0, 51], np.uint8))
+    array([0. , 0.2], dtype=float32)
+    """
+    return inputs.astype(np.float32) / np.float32(255) if inputs.dtype == np.uint8 else inputs
 
 
 def _made_ahead(
-    make: Callable[[int], Batch], numbers: range, ahead: int
+    make: Callable[[int, Indices], Batch], numbered: Iterator[tuple[int, Indices]], ahead: int
 ) -> Generator[Batch, None, None]:
-    """make(number) of all numbers, `ahead` of them computed in a thread while one is used."""
+    """make(number, part) of all, `ahead` of them computed in a thread while one is used."""
     with ThreadPoolExecutor(1, "chainrule batches") as pool:
-        ready = deque(pool.submit(make, number) for number in numbers[:ahead])
+        ready = deque(pool.submit(make, *each) for each in islice(numbered, ahead))
         try:
-            for number in numbers[ahead:]:
+            for each in numbered:
                 batch = ready.popleft().result()
-                ready.append(pool.submit(make, number))
+                ready.append(pool.submit(make, *each))
                 yield batch
             while ready:
                 yield ready.popleft().result()

@@ -76,7 +76,7 @@ def graph_flops(nodes: Sequence[Node]) -> float:
 
 
 class Compiling:
-    """A function of batches (x, y, …), compiled for the `sizes` that are worth it.
+    """A function of a batch of `size` examples, compiled for the `sizes` that are worth it.
 
     What cannot be traced or compiled runs in eager from then on, with one warning that says why.
     """
@@ -85,14 +85,14 @@ class Compiling:
         self.function, self.sizes = function, sizes
         self._compiled: Any = None
 
-    def __call__(self, x: Any, y: Any, *rest: Any) -> Any:
-        if len(x) in self.sizes:
+    def __call__(self, size: int, *batch: Any) -> Any:
+        if size in self.sizes:
             if self._compiled is None:
                 from ..compiler.compile import compile
 
                 self._compiled = compile(self.function)
             try:
-                return self._compiled(x, y, *rest)
+                return self._compiled(*batch)
             except (TraceError, CompileError) as error:
                 self.sizes = frozenset()
                 warnings.warn(
@@ -101,4 +101,4 @@ class Compiling:
                     RuntimeWarning,
                     stacklevel=1,  # one place, so that training and measuring warn once
                 )
-        return self.function(x, y, *rest)
+        return self.function(*batch)

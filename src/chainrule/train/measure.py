@@ -11,7 +11,8 @@ import numpy as np
 
 from .. import nn
 from ..core.context import CONTEXT, no_grad
-from ..data import Dataset, arrays, batches
+from ..data import Dataset, arrays
+from ..data.batching import pixels
 from ..errors import DataError
 from ..ops.tensor import Tensor
 from .compiling import Compiling, worthwhile
@@ -86,7 +87,7 @@ class Evaluation:
         self.data, self.batch = data, batch
 
         def measure(x: Any, y: Any) -> tuple[Tensor, Any]:
-            outputs = model(x)
+            outputs = model(pixels(x))
             return loss(like_targets(outputs, y), y), score_sum(outputs, y, data)
 
         sizes: frozenset[int] = frozenset()
@@ -98,8 +99,10 @@ class Evaluation:
         """(loss, score); nothing is recorded."""
         total = score = 0.0
         with no_grad(), np.errstate(over="ignore", invalid="ignore"):
-            for x, y in batches(self.data, self.batch, seed=0, shuffle=False):
-                value, part = self._measure(x, y)
+            for start in range(0, len(self.data), self.batch):
+                some = slice(start, start + self.batch)
+                x, y = self.data.inputs[some], self.data.targets[some]
+                value, part = self._measure(len(x), x, y)
                 total += float(value) * len(x)
                 score += float(part)
         return total / len(self.data), score_of(score, len(self.data), self.data)

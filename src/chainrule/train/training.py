@@ -15,6 +15,7 @@ import numpy as np
 from .. import nn, optim
 from ..core.context import CONTEXT
 from ..data import Dataset, batches
+from ..data.batching import batch_indices, pixels
 from ..errors import ChainruleError, DataError, GradientError, RunError
 from ..explain.nonfinite import first_nonfinite
 from ..ops.tensor import Tensor
@@ -100,30 +101,42 @@ class Training:
     def steps(self) -> Iterator[int]:
         """The rest of the epoch under way, an update at a time; the number of examples of each."""
         size, group = self.settings.batch, self.settings.accumulate
-        pairs = batches(
-            self.train.epoch(self.settings.seed, self.state.epoch), size,
-            seed=self.settings.seed, epoch=self.state.epoch, start=self.state.batches,
-            ahead=self.ahead, augment=self.augment,
-        )  # fmt: skip
-        pairs = iter(pairs)
+        some = self._batches()
         self._point = None
         while self.state.batches < self.batches:
             self._keep_point()
             first = self.state.batches
             last = min(first + group, self.batches)
             count = min(last * size, len(self.train)) - first * size
-            self._update(pairs, last - first, count)
+            self._update(some, last - first, count)
             yield count
+
+    def _batches(self) -> Iterator[tuple[Any, Any, Any]]:
+        """What is left of the epoch: inputs, targets, and which of them a batch is, if not all.
+
+        Compiled code picks the examples itself: a thread that does would take a processor from it.
+        """
+        state, data = self.state, self.train.epoch(self.settings.seed, self.state.epoch)
+        order = {"seed": self.settings.seed, "epoch": state.epoch, "start": state.batches}
+        size, arrays = self.settings.batch, (data.inputs, data.targets)
+        in_memory = all(type(x) is np.ndarray and x.flags.c_contiguous for x in arrays)
+        if self._part.sizes and self.augment is None and in_memory:
+            return ((*arrays, part) for part in batch_indices(len(data), size, **order))
+        pairs = batches(data, size, **order, ahead=self.ahead, augment=self.augment)
+        return ((*pair, None) for pair in pairs)
 
     def _make_part(self) -> Callable[..., Any]:
         """What is done with a batch (x, y): forward, loss, backward and, with the `last`, update.
 
-        Its objective is multiplied by `share`, if there is one. Returned are objective, loss,
-        score, and gradients: compiled code leaves none behind.
+        Given are x and y, or those of all examples and the indices of the batch. The objective is
+        multiplied by `share`, if there is one. Returned are objective, loss, score, and gradients:
+        compiled code leaves none behind.
         """
         model, loss, settings, mode = self.model, self.loss, self.settings, self._mode
 
-        def part(x: Any, y: Any, share: float | None, last: bool) -> Any:
+        def part(x: Any, y: Any, indices: Any, share: float | None, last: bool) -> Any:
+            if indices is not None:
+                x, y = pixels(x[indices]), y[indices]
             outputs = model(x, **mode)
             value = objective = loss(like_targets(outputs, y), y)
             if settings.penalty:
@@ -143,7 +156,7 @@ class Training:
 
         return part
 
-    def _update(self, pairs: Iterator[Any], parts: int, count: int) -> None:
+    def _update(self, some: Iterator[Any], parts: int, count: int) -> None:
         """One update from the mean gradient of `count` examples that come in so many parts."""
         state, optimizer = self.state, self.optimizer
         if isinstance(self.schedule, optim.Plateau):
@@ -153,16 +166,17 @@ class Training:
         optimizer.zero_grad()
         with np.errstate(over="ignore", invalid="ignore"):  # it shows in the loss
             for k in range(parts):
-                x, y = next(pairs)
-                share = None if len(x) == count else len(x) / count
-                objective, value, score, gradients = self._part(x, y, share, k == parts - 1)
+                x, y, indices = next(some)
+                size = len(x if indices is None else indices)
+                share, last = None if size == count else size / count, k == parts - 1
+                objective, value, score, gradients = self._part(size, x, y, indices, share, last)
                 if not math.isfinite(float(objective)):
                     self._repeat(float(objective))
                 for p, gradient in zip(self._moved, gradients, strict=False):
                     p.grad = gradient
-                state.loss += float(value) * len(x)
+                state.loss += float(value) * size
                 state.score += float(score)
-                state.seen += len(x)
+                state.seen += size
         state.batches += parts
         state.updates += 1
 
