@@ -142,13 +142,19 @@ def test_float32_sample(name: str, kind: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("name", SINGLES)
 def test_float32_all_patterns(name: str) -> None:
-    block = 1 << 22
+    block = 1 << 16  # all of it stays in a cache near by
+    bits = np.arange(block, dtype=np.uint32)
     for start in range(0, 2**32, block):
-        x = np.arange(start, start + block, dtype=np.uint64).astype(np.uint32).view(np.float32)
+        x = (bits + np.uint32(start)).view(np.float32)
         expected = in_double(name, x)
+        with np.errstate(all="ignore"):
+            rounded = expected.astype(np.float32).view(np.uint32)
         for kind in KINDS:
             received = compiled(name, "float32", kind)(x)
-            assert_within(ULP[name][0], f"{kind} {name}", x, received, expected, 0.0)
+            off = np.flatnonzero(received.view(np.uint32) != rounded)  # others: half an ulp
+            if len(off):
+                given = x[off], received[off], expected[off]
+                assert_within(ULP[name][0], f"{kind} {name}", *given, 0.0)
 
 
 # -- float64: mpmath ----------------------------------------------------------------------------
