@@ -20,6 +20,7 @@ from .fingerprint import fingerprint, sources
 from .kernels import Buffer, Call, Kernel, Repeat, View
 from .lower import lower
 from .machine import Machine
+from .parts import in_parts
 from .passes import Standing, simplify
 from .peak import fma_peak
 from .program import ALIGN, DATA, Program, sequential_of
@@ -144,7 +145,7 @@ class Executable:
                 leaf = captured[id(variable)]
                 pairs[block.views[leaf].buffer] = block.slots["assigned", k]
         threads = 1 if runtime.nested() else threads_for(kernels, self.machine)
-        program = Program(kernels, pairs, self.machine, threads)
+        program = Program(in_parts(kernels, block.symbols), pairs, self.machine, threads)
         self.threads = 1 if all(p.serial for p in program.pieces) else threads
         program.tables = self._constants = block.constants
         self._lay_out(program)

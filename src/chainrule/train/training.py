@@ -117,7 +117,9 @@ class Training:
         Compiled code picks the examples itself: a thread that does would take a processor from it.
         """
         state, data = self.state, self.train.epoch(self.settings.seed, self.state.epoch)
-        order = {"seed": self.settings.seed, "epoch": state.epoch, "start": state.batches}
+        order: dict[str, Any] = {
+            "seed": self.settings.seed, "epoch": state.epoch, "start": state.batches
+        }  # fmt: skip
         size, arrays = self.settings.batch, (data.inputs, data.targets)
         in_memory = all(type(x) is np.ndarray and x.flags.c_contiguous for x in arrays)
         if self._part.sizes and self.augment is None and in_memory:
