@@ -138,3 +138,19 @@ def test_what_runs_in_python_is_known():
             executable = check(case.function, arrays, m)
         found |= {k.node.name for k in every(executable.program.kernels) if isinstance(k, Call)}
     assert found == {"argsort", "cond", "sort", "SumAndProduct"}
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+@pytest.mark.parametrize("width", [3, 10, 16, 20])
+def test_fewer_vectors_than_threads(width, threads):
+    """The last, ragged vector is computed once: what is added to rows would be added twice."""
+    rows = np.random.default_rng(0).integers(0, 5, 400_000)
+
+    def function(table: Any, rows: Any) -> Any:
+        return cr.grad(lambda t: (cr.take(t, rows, axis=0) ** 2).sum())(table)
+
+    table = np.random.default_rng(1).normal(size=(5, width)).astype("f4")
+    made = check(function, [table, rows], machine(KINDS[0], threads), scale=50)
+    assert any(
+        not p.serial and p.kernel.nodes[0].name == "scatter_add" for p in made.program.pieces
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import chainrule as cr
+from chainrule.compiler import blocking, contraction, executable, kernels, parts
+from chainrule.compiler.machine import Machine
 from tests.compiler.comparing import KINDS, check, machine
 
 SIZES = (1, 2, 3, 4, 17, 40)
@@ -120,11 +123,34 @@ def build(program: Any) -> tuple[Any, list[Any]]:
     return (back if gradient else function), arrays
 
 
-def agree(program: Any, kind: str) -> None:
+def agree(program: Any, m: Machine) -> None:
     function, arrays = build(program)
     with np.errstate(all="ignore"):
         # chains of tanh, sums and differences lose some digits of float32
-        check(function, arrays, machine(kind), scale=50)
+        check(function, arrays, m, scale=50)
+
+
+@pytest.fixture
+def as_if_large():
+    """As if caches were tiny and threads cheap: all is packed, blocked, shared and in parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHAINRULE_CACHE", "0")
+        patch.setattr(executable, "BRIEF", 0)
+        patch.setattr(kernels, "LITTLE", 0)
+        patch.setattr(parts, "LONG", 32)
+        patch.setattr(parts, "PARTS", 2)
+        patch.setattr(parts, "SHARE", 2)
+        patch.setattr(blocking, "PAGE", 32)
+        patch.setattr(blocking, "SMALL", 0)
+        patch.setattr(contraction, "SMALL", 0)
+        patch.setattr(blocking, "BRIEF", 2)
+        patch.setattr(blocking, "LONG", 16)
+        patch.setattr(contraction, "INLINE", 0)
+        yield
+
+
+def small(kind: str, threads: int) -> Machine:
+    return replace(machine(kind, threads), l2=2048, l3=4096)
 
 
 FEW = settings(max_examples=70, deadline=None, derandomize=True,
@@ -144,7 +170,24 @@ MANY = settings(max_examples=2000, deadline=None, suppress_health_check=list(Hea
 )
 @example(([("move", 0, 0, 1), ("matmul", 1, 0, 0)], [(1, 2)], "f4", True))
 def test_random_programs(kind, program):
-    agree(program, kind)
+    agree(program, machine(kind))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("kind", KINDS)
+@FEW
+@given(programs(), st.sampled_from([2, 2, 3]))
+def test_random_programs_as_if_large(as_if_large, kind, program, threads):
+    agree(program, small(kind, threads))
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("kind", KINDS)
+@MANY
+@given(programs(), st.sampled_from([2, 2, 3]))
+def test_many_random_programs_as_if_large(as_if_large, kind, program, threads):
+    agree(program, small(kind, threads))
 
 
 @pytest.mark.long
@@ -153,4 +196,4 @@ def test_random_programs(kind, program):
 @MANY
 @given(programs())
 def test_many_random_programs(kind, program):
-    agree(program, kind)
+    agree(program, machine(kind))

@@ -159,14 +159,7 @@ def emit_loops(
                 body({**indices, s: n - rest}, rest)
             return
         # bounds count vectors
-        whole = n // lanes
-        last = f.index(stop)
-        inner = f.select(f.cmp("slt", last, const(whole, "i64")), last, const(whole, "i64"))
-        with f.loop(f.mul(start, lanes), f.mul(inner, lanes), lanes) as i:
-            body({**indices, s: i}, lanes)
-        if rest:
-            with f.when(f.cmp("sgt", last, const(whole, "i64"))):
-                body({**indices, s: n - rest}, rest)
+        _vectors(f, n, lanes, start, stop, lambda i, active: body({**indices, s: i}, active))
 
     splits = [k for k, (s, n) in enumerate(loops) if s not in kernel.ordered]
     if kernel.serial or threads == 1 or not splits:
@@ -200,8 +193,6 @@ def _split_vectors(
     stop: Value, indices: dict[Symbol, Index], body: Any,
 ) -> None:  # fmt: skip
     """The vector loop as the outermost one; the others run for each vector."""
-    n = loops[0][1]
-    whole, rest = divmod(n, lanes)
 
     def nest(k: int, indices: dict[Symbol, Index], active: int) -> None:
         if k == len(loops):
@@ -211,12 +202,24 @@ def _split_vectors(
         with f.loop(0, m) as i:
             nest(k + 1, {**indices, s: i}, active)
 
-    inner = f.select(f.cmp("slt", stop, const(whole, "i64")), stop, const(whole, "i64"))
+    n = loops[0][1]
+    _vectors(f, n, lanes, start, stop, lambda i, active: nest(1, {**indices, along: i}, active))
+
+
+def _vectors(f: Function, n: int, lanes: int, start: Index, stop: Index, body: Any) -> None:
+    """body(i, active) for the vectors from number `start` to `stop`; the last may be a ragged one.
+
+    There may be none: where there are fewer vectors than threads, some of these start behind all.
+    """
+    whole, rest = divmod(n, lanes)
+    last, end = f.index(stop), const(whole, "i64")
+    inner = f.select(f.cmp("slt", last, end), last, end)
     with f.loop(f.mul(start, lanes), f.mul(inner, lanes), lanes) as i:
-        nest(1, {**indices, along: i}, lanes)
+        body(i, lanes)
     if rest:
-        with f.when(f.cmp("sgt", stop, const(whole, "i64"))):
-            nest(1, {**indices, along: n - rest}, rest)
+        mine = f.op("and", f.cmp("sle", f.index(start), end), f.cmp("sgt", last, end))
+        with f.when(mine):
+            body(n - rest, rest)
 
 
 def vector_lanes(kernel: Loops, machine: Machine) -> int:

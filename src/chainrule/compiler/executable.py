@@ -37,6 +37,8 @@ def _data_stands_there() -> bool:
 KINDS = ("input", "captured", "output", "assigned")
 """The arrays of a call, in order."""
 HEADER = struct.Struct("<qqq")
+BRIEF = 2_000_000
+"""Operations of a step below which it runs on one thread: a few microseconds."""
 """What the cache keeps beside code: threads, bytes of the arena, entries of the table."""
 BY_OBJECT = _data_stands_there()
 
@@ -299,9 +301,9 @@ class Executable:
 
 
 def threads_for(kernels: Sequence[Kernel], machine: Machine) -> int:
-    """One thread where the whole step takes a few microseconds, else all there are."""
+    """One thread where the whole step is brief, else all there are."""
     work = sum(k.flops for k in kernels)
-    return machine.threads if work > 2_000_000 else 1
+    return machine.threads if work > BRIEF else 1
 
 
 def every(kernels: Sequence[Kernel]) -> list[Kernel]:

@@ -19,6 +19,8 @@ from ..core.node import Node
 from ..core.types import ArrayType, Shape, size_of
 
 Symbol = int
+LITTLE = 30_000
+"""Work (`Loops.work`) below which the other threads are not woken."""
 
 
 class Affine(NamedTuple):
@@ -293,7 +295,7 @@ class Loops(Kernel):
 
     @property
     def serial(self) -> bool:  # type: ignore[override]
-        return self.work < 30_000 or all(n == 1 for _, n in self.loops)
+        return self.work < LITTLE or all(n == 1 for _, n in self.loops)
 
 
 def _weight(x: Expression) -> int:
