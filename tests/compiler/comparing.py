@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ def machine(kind: str, threads: int = 1) -> Machine:
         return named(kind, threads)
     except CompileError as error:
         pytest.skip(str(error))
+
+
+def with_little_room(kind: str, threads: int) -> Machine:
+    """A machine with tiny caches, for small programs that stand for large ones (as_if_large)."""
+    return replace(machine(kind, threads), l2=2048, l3=4096)
 
 
 def forward(node: Node, operands: list[Any]) -> Any:
@@ -85,4 +91,4 @@ def check(function: Callable[..., Any], arrays: Sequence[Any], m: Machine, scale
     return executable
 
 
-__all__ = ["KINDS", "check", "close", "expected", "machine", "run", "traced"]
+__all__ = ["KINDS", "check", "close", "expected", "machine", "run", "traced", "with_little_room"]

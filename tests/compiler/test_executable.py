@@ -11,7 +11,8 @@ import pytest
 import chainrule as cr
 from chainrule.compiler.executable import every
 from chainrule.compiler.kernels import Call
-from tests.compiler.comparing import KINDS, check, machine
+from chainrule.compiler.machine import Machine
+from tests.compiler.comparing import KINDS, check, machine, with_little_room
 from tests.nn.layer_cases import CASES as LAYERS
 from tests.ops.cases import CASES
 
@@ -47,6 +48,19 @@ def test_gates(case, kind):
             back = pulled(case.function, arrays)
             if back is not None:
                 check(back, arrays, m)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_gates_as_if_large(as_if_large, case, threads):
+    m = with_little_room(KINDS[0], threads)
+    for shapes in case.shapes:
+        arrays = case.draw(shapes, np.dtype("f4"))
+        check(case.function, arrays, m)
+        back = pulled(case.function, arrays)
+        if back is not None:
+            check(back, arrays, m)
 
 
 @pytest.mark.parametrize("dtype", ["?", *"bhilBHIL"])
@@ -97,6 +111,16 @@ def test_integers(dtype, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
 def test_layers(case, kind):
+    compare_layer(case, machine(kind))
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
+def test_layers_as_if_large(as_if_large, case, threads):
+    compare_layer(case, with_little_room(KINDS[0], threads))
+
+
+def compare_layer(case: Any, m: Machine) -> None:
     """The output of a layer, and the gradients by its inputs and Parameters."""
     layer = case.make(np.float64)
     inputs = [np.asarray(x) for x in case.inputs]
@@ -107,7 +131,6 @@ def test_layers(case, kind):
     def outputs(*arrays: Any) -> Any:
         return layer(*arrays, **case.options)
 
-    m = machine(kind)
     check(outputs, inputs, m)
 
     def gradients(*arrays: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import chainrule as cr
-from chainrule.compiler import blocking, contraction, executable, kernels, parts
 from chainrule.compiler.machine import Machine
-from tests.compiler.comparing import KINDS, check, machine
+from tests.compiler.comparing import KINDS, check, machine, with_little_room
 
 SIZES = (1, 2, 3, 4, 17, 40)
 
@@ -130,29 +128,6 @@ def agree(program: Any, m: Machine) -> None:
         check(function, arrays, m, scale=50)
 
 
-@pytest.fixture
-def as_if_large():
-    """As if caches were tiny and threads cheap: all is packed, blocked, shared and in parts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHAINRULE_CACHE", "0")
-        patch.setattr(executable, "BRIEF", 0)
-        patch.setattr(kernels, "LITTLE", 0)
-        patch.setattr(parts, "LONG", 32)
-        patch.setattr(parts, "PARTS", 2)
-        patch.setattr(parts, "SHARE", 2)
-        patch.setattr(blocking, "PAGE", 32)
-        patch.setattr(blocking, "SMALL", 0)
-        patch.setattr(contraction, "SMALL", 0)
-        patch.setattr(blocking, "BRIEF", 2)
-        patch.setattr(blocking, "LONG", 16)
-        patch.setattr(contraction, "INLINE", 0)
-        yield
-
-
-def small(kind: str, threads: int) -> Machine:
-    return replace(machine(kind, threads), l2=2048, l3=4096)
-
-
 FEW = settings(max_examples=70, deadline=None, derandomize=True,
                suppress_health_check=list(HealthCheck))  # fmt: skip
 MANY = settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
@@ -178,7 +153,7 @@ def test_random_programs(kind, program):
 @FEW
 @given(programs(), st.sampled_from([2, 2, 3]))
 def test_random_programs_as_if_large(as_if_large, kind, program, threads):
-    agree(program, small(kind, threads))
+    agree(program, with_little_room(kind, threads))
 
 
 @pytest.mark.long
@@ -187,7 +162,7 @@ def test_random_programs_as_if_large(as_if_large, kind, program, threads):
 @MANY
 @given(programs(), st.sampled_from([2, 2, 3]))
 def test_many_random_programs_as_if_large(as_if_large, kind, program, threads):
-    agree(program, small(kind, threads))
+    agree(program, with_little_room(kind, threads))
 
 
 @pytest.mark.long
