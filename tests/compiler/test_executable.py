@@ -177,3 +177,35 @@ def test_fewer_vectors_than_threads(width, threads):
     assert any(
         not p.serial and p.kernel.nodes[0].name == "scatter_add" for p in made.program.pieces
     )
+
+
+def test_equal_kernels_share_their_code():
+    """Layers of the same shape are written, and optimised by LLVM, once."""
+
+    def function(x: Any, *weights: Any) -> Any:
+        for w in weights:
+            x = cr.tanh(x @ w) + cr.sum(x, axis=1, keepdims=True)
+        return x
+
+    def code(count: int, m: Machine) -> tuple[list[str], list[str]]:
+        rng = np.random.default_rng(0)
+        arrays = [rng.normal(size=(40, 40)).astype("f4") / 6 for _ in range(count + 1)]
+        made = check(function, arrays, m, scale=10)
+        own = [k.code for k in made.program.kernels if not isinstance(k, Call)]
+        kept = [n for n in made.program.module.functions if n.startswith("kernel")]
+        assert {n.split("_")[0] for n in kept} == set(own)
+        return own, kept
+
+    for kind in KINDS:
+        short, few = code(3, machine(kind))
+        long, many = code(8, machine(kind))
+        assert len(long) > len(short) and len(many) == len(few)
+
+
+def test_kernels_of_other_numbers_share_nothing():
+    def function(x: Any, w: Any) -> Any:
+        return (x @ w) * 2.0 + 1.0, (w @ x) * 3.0 + 1.0
+
+    x, w = np.random.default_rng(0).normal(size=(2, 30, 30)).astype("f4")
+    made = check(function, [x, w], machine(KINDS[0]))
+    assert len({k.code for k in made.program.kernels}) == 2

@@ -160,6 +160,8 @@ def headline(kernel: Kernel) -> str:
     gates = ", ".join(dict.fromkeys(n.name for n in kernel.nodes))
     where = next((n.line for n in kernel.nodes if n.line), "")
     parts = [f"{kernel.name}: {gates}", si(kernel.flops, "flop"), si(traffic(kernel), "B")]
+    if kernel.code not in ("", kernel.name):
+        parts.append(f"the code of {kernel.code}")
     if isinstance(kernel, Product):
         parts.append(kernel.summary)
     elif kernel.serial:

@@ -235,6 +235,8 @@ class Kernel:
 
     nodes: list[Node] = field(default_factory=list)
     name: str = ""
+    code: str = ""
+    """The name of the function in native code; equal kernels share one."""
 
     serial = True
     """Whether it runs on the first thread alone."""

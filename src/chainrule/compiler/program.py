@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -62,6 +63,7 @@ class Program:
         self.module = Module()
         self.barrier_name = emit_barrier(self.module, threads)
         self.kernels = order(kernels, pairs)
+        self._functions: dict[tuple[str, ...], str] = {}
         self.same = {**pairs, **{b: a for a, b in pairs.items()}}
         self.pieces = [self._piece(k, f"kernel{n}") for n, k in enumerate(self.kernels)]
         self._barriers(self.pieces)
@@ -72,7 +74,7 @@ class Program:
 
     def _piece(self, kernel: Kernel, name: str) -> Piece:
         piece = Piece(kernel, name, kernel.serial, reads=kernel.reads(), writes=kernel.writes())
-        kernel.name = name
+        kernel.name, known = name, len(self.module.functions)
         if isinstance(kernel, Loops):
             both = piece.reads | piece.writes
             aliased = {b for b in both if self.same.get(b) in both}
@@ -86,7 +88,20 @@ class Program:
         elif isinstance(kernel, Repeat):
             piece.body = [self._piece(k, f"{name}_{n}") for n, k in enumerate(kernel.body)]
             piece.serial = all(p.serial for p in piece.body)
+            return piece
+        piece.name = kernel.code = self._once(name, list(self.module.functions)[known:])
         return piece
+
+    def _once(self, name: str, made: Sequence[str]) -> str:
+        """The function of a kernel, or an equal one that is there already: layers repeat."""
+        own = [n for n in made if n == name or n.startswith(f"{name}_")]
+        itself = re.compile(rf"@{name}(?![0-9])")
+        text = tuple(itself.sub("@", str(self.module.functions[n])) for n in own)
+        found = self._functions.setdefault(text, name)
+        if found != name:
+            for n in own:
+                del self.module.functions[n]
+        return found
 
     def _product(self, piece: Piece, kernel: Product) -> None:
         """The function of a contraction; other buffers come to it as addresses of entry 0."""
