@@ -26,6 +26,7 @@ from .ops.tensor import Tensor, as_array, constant
 AnyPath = str | os.PathLike[str]
 Arrays = dict[str, np.ndarray[Any, Any]]
 ENTRY, VERSION = "chainrule", 1
+CONVERT = "convert it to float32 first (in PyTorch tensor.float())"
 LARGEST_HEADER = 100_000_000
 """Bytes that names, shapes and structure may take: the limit of the safetensors format."""
 
@@ -116,17 +117,13 @@ def read_arrays(path: AnyPath) -> tuple[Arrays, dict[str, str]]:
     except (SafetensorError, ValueError) as error:
         raise RunError(f"{damaged}: {error!s:.200}") from error
     except (TypeError, AttributeError) as error:  # a dtype that NumPy does not have
-        raise RunError(
-            f"cannot read {path}: it holds {error!s:.200}; convert it to float32 first (in PyTorch "
-            "tensor.float())"
-        ) from error
+        raise RunError(f"cannot read {path}: it holds {error!s:.200}; {CONVERT}") from error
     for name, array in arrays.items():
         if array.dtype == np.float16:
             arrays[name] = array.astype(np.float32)
         elif array.dtype not in DTYPES:
             raise RunError(
-                f"cannot read {path}: {name} is {array.dtype}, which is not supported; convert it "
-                "to float32"
+                f"cannot read {path}: {name} is {array.dtype}, which is not supported; {CONVERT}"
             )
     return arrays, metadata
 

@@ -209,3 +209,31 @@ def test_kernels_of_other_numbers_share_nothing():
     x, w = np.random.default_rng(0).normal(size=(2, 30, 30)).astype("f4")
     made = check(function, [x, w], machine(KINDS[0]))
     assert len({k.code for k in made.program.kernels}) == 2
+
+
+EMPTY = {
+    "convolutions": (lambda: cr.nn.Sequential(cr.nn.Conv2d(1, 2, 3), cr.nn.relu, cr.nn.flatten,
+                                              cr.nn.Linear(32, 3)), (0, 6, 6, 1)),
+    "groups": (lambda: cr.nn.Conv1d(4, 4, 3, groups=2), (0, 5, 4)),
+    "attention": (lambda: cr.nn.MultiHeadAttention(4, 2), (0, 3, 4)),
+    "lstm": (lambda: cr.nn.Sequential(cr.nn.LSTM(3, 4), lambda x: x[0]), (0, 5, 3)),
+    "gru": (lambda: cr.nn.Sequential(cr.nn.GRU(3, 4), lambda x: x[0]), (0, 5, 3)),
+    "normalised": (lambda: cr.nn.Sequential(cr.nn.Linear(3, 4), cr.nn.LayerNorm(4)), (0, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_batch_of_nothing(name):
+    make, shape = EMPTY[name]
+    model, x = make(), np.zeros(shape, "f4")
+    m = machine(KINDS[0])
+
+    def gradients(x: Any) -> Any:
+        for p in model.parameters():
+            p.zero_grad()
+        (model(x) * 0.5).sum().backward()
+        return [p.grad for p in model.parameters()]
+
+    check(lambda x: model(x), [x], m)
+    check(gradients, [x], m)
+    check(pulled(lambda x: model(x), [x]), [x], m)

@@ -5,7 +5,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn
-from chainrule.errors import AxisError, DTypeError, ShapeError
+from chainrule.errors import AxisError, DataError, DTypeError, ShapeError
 
 
 def test_linear_is_a_product_and_a_sum():
@@ -46,7 +46,23 @@ BAD = [
     (lambda: nn.Sequential(nn.Linear), DTypeError, r"entry 0 .*; write Linear\(…\)"),
     (lambda: nn.Sequential(nn.relu)[1], AxisError, r"layer 1 is out of range: there are 1"),
     (lambda: nn.init.he_normal(0, (3,)), ShapeError, r"no evident fans: give fans="),
-    (lambda: nn.init.he_normal(0, (3, 0)), ShapeError, r"fans must be positive, received \(3, 0\)"),
+    (lambda: nn.init.he_normal(0, (3, 0)), ShapeError, r"fans are two .*received \(3, 0\)"),
+    (lambda: nn.he_normal(0, (3, 2), fans=3), ShapeError, r"fans are two whole .*received 3 "),
+    (lambda: nn.he_normal(0, (3, 2), fans=(3,)), ShapeError, r"received \(3,\)"),
+    (lambda: nn.init.normal(0, (3,), std=None), DTypeError, r"std must be a number"),
+    (lambda: nn.Linear(True, 2), ShapeError, r"Linear takes positive sizes"),
+    (lambda: nn.Linear(2, 2, initializer=None), DTypeError, r"an initializer is a function"),
+    (lambda: nn.Conv1d(1, 1, 1, initializer=3), DTypeError, r"an initializer is .*received 3"),
+    (lambda: nn.maxout(np.ones((2, 4)), None), ShapeError, r"multiple of pieces=None"),
+    (lambda: nn.leaky_relu(np.ones(2), None), DTypeError, r"slope must be a number"),
+    (lambda: nn.layer_norm(np.ones((2, 3)), eps=None), DTypeError, r"eps must be a number"),
+    (lambda: nn.group_norm(np.ones((2, 3)), 1, eps=-1), DataError, r"eps must be 0 or more"),
+    (lambda: nn.layer_norm(np.ones((5, 3)), [1.0, 1.0]), ShapeError, r"a weight of shape \(2,\)"),
+    (
+        lambda: nn.conv1d(np.ones((5, 3)), np.ones((2, 3, 2)), [0.5]),
+        ShapeError,
+        r"bias must have shape \(2,\)",
+    ),
 ]
 
 
@@ -103,3 +119,17 @@ def test_fans_and_the_plain_ones():
     assert nn.init.normal(0, (10000,), std=0.5).numpy().std() == pytest.approx(0.5, rel=0.03)
     assert nn.init.zeros(0, (2, 3)).numpy().sum() == 0
     assert nn.init.ones(0, (2, 3), "float64").dtype == np.float64
+
+
+def test_lists_are_arrays():
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("f4")
+    ones, zeros = [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]
+    calls = {
+        nn.layer_norm: (x, ones, zeros), nn.rms_norm: (x, ones), nn.group_norm: (x, 1, ones, zeros),
+        nn.batch_norm: (x, ones, zeros, zeros, ones),
+        nn.conv1d: (x, np.ones((2, 3, 2), "f4"), [0.5, 0.5]),
+        nn.conv_transpose1d: (x, np.ones((2, 2, 3), "f4"), [0.5, 0.5]),
+    }  # fmt: skip
+    for function, given in calls.items():
+        arrays = [np.array(v, "f4") if isinstance(v, list) else v for v in given]
+        assert (function(*given).numpy() == function(*arrays).numpy()).all()

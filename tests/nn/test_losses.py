@@ -443,6 +443,10 @@ def test_bad_labels(loss, call, error, message):
 
 
 OTHERS = [
+    (lambda: nn.hinge(SCORES, LABELS, None), DTypeError, r"margin must be a number"),
+    (lambda: nn.huber(SCORES, SCORES, "1"), DTypeError, r"delta must be a number"),
+    (lambda: nn.softmax_cross_entropy(SCORES, LABELS, label_smoothing="0.1"), DTypeError,
+     r"label_smoothing must be a number"),
     (lambda: nn.hinge(np.ones((2, 2), int), [0, 1]), DTypeError, r"scores must be floats.*int64"),
     (lambda: nn.hinge(SCORES, LABELS, reduction="avg"), UnsupportedError, r'received .avg'),
     (lambda: nn.softmax_cross_entropy(SCORES, Q[:2]), ShapeError,
@@ -459,7 +463,7 @@ OTHERS = [
     (lambda: nn.mean_squared_error(np.ones(3), np.ones((3, 1))), ShapeError, r"one shape"),
     (lambda: nn.summed_squared_error([1, 2], [1, 2]), DTypeError, r"predictions must be floats"),
     (lambda: nn.softmax_cross_entropy(SCORES, LABELS, label_smoothing=1.5), DataError,
-     r"label_smoothing is a share from 0 to 1, received 1.5"),
+     r"label_smoothing must be from 0 to 1, received 1.5"),
     (lambda: nn.softmax_cross_entropy(SCORES, LABELS, weights=[1, 2]), ShapeError,
      r"weights hold one number for each class, of shape \(3,\), received \(2,\)"),
     (lambda: nn.softmax_cross_entropy(SCORES, LABELS, weights=[1, -2, 1]), DataError,
@@ -484,7 +488,7 @@ OTHERS = [
     (lambda: nn.kl_divergence(np.float64(0), np.float64(1)), ShapeError, r"\(…, C\)"),
     (lambda: nn.kl_divergence(SCORES, LABELS), DTypeError, r"p must be floats, received int64"),
     (lambda: nn.huber(SCORES, TARGETS, 0.0), DataError, r"delta must be above 0 .* received 0.0"),
-    (lambda: nn.huber(SCORES, TARGETS, np.inf), DataError, r"delta must be above 0 and finite"),
+    (lambda: nn.huber(SCORES, TARGETS, np.inf), DataError, r"delta must be .*finite"),
     (lambda: nn.mean_absolute_error(np.ones((3, 1)), np.ones((1, 3))), ShapeError, r"one shape"),
     (lambda: nn.l2_penalty([]), DataError, r"at least one parameter"),
     (lambda: nn.l1_penalty(nn.Sequential(nn.relu)), DataError, r"of a Module: one with 2 axes"),
@@ -495,3 +499,18 @@ OTHERS = [
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("other", [np.nan, np.inf, -np.inf])
+def test_only_the_label_counts(other):
+    """-log p_y, whatever stands at the other classes."""
+    logs = cr.Parameter([[-0.5, other]])
+    loss = nn.negative_log_likelihood(logs, [0])
+    loss.backward()
+    assert loss.item() == 0.5 and logs.grad.tolist() == [[-1.0, 0.0]]
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_no_example_and_no_class(reduction):
+    found = nn.softmax_cross_entropy(np.ones((0, 0)), np.zeros(0, int), reduction=reduction)
+    assert found.size == (reduction == "sum") and not found.numpy().any()

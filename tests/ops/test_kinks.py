@@ -303,3 +303,14 @@ def test_small_integers_add_up_in_64_bits_unless_told(dtype):
         assert_same(cr.sum(x, dtype=dtype), np.sum(x, dtype=dtype))
         assert_same(cr.cumulative_sum(x, dtype=dtype), np.cumsum(x, dtype=dtype))
         assert_same(cr.prod(x, dtype=dtype), np.prod(x, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    "shapes", [((1, 1), (1, 2)), ((2, 1), (1, 1)), ((1, 3), (3, 1)), ((1, 1), (1, 1))]
+)
+def test_zero_times_infinity_is_nan(shapes):
+    """Products follow IEEE, also where BLAS would skip a 0."""
+    x, y = np.zeros(shapes[0]), np.full(shapes[1], np.inf)
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(cr.matmul(x, y).numpy()).all()
+        assert np.isnan(cr.matmul(y.T, x.T).numpy()).all()

@@ -213,3 +213,63 @@ def test_graphs_recorded_before_a_step_stay_right(name):
     assert w.grad.tolist() == [2, 4]
     assert w.is_variable
     assert w.node.data is w._value
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda w: optim.RMSProp(w, lr=0.01, decay=0.0), -0.02),
+        (lambda w: optim.Adam(w, lr=0.01, beta1=0.0, beta2=0.0), -0.02),
+    ],
+)
+def test_an_average_that_forgets_at_once(make, expected, compiled):
+    """With a decay of 0 a step is ±lr, however much smaller a gradient is than the one before."""
+    w = cr.Parameter(np.zeros(1, "f4"))
+    optimizer = make([w])
+
+    def step(slope):
+        optimizer.zero_grad()
+        (w * slope).sum().backward()
+        optimizer.step()
+
+    run = cr.compile(step) if compiled else step
+    for slope in (1.0, 1e-4):
+        run(slope)
+    np.testing.assert_allclose(w.item(), expected, rtol=2e-4)
+
+
+BAD_STATE = [{"lr": float("nan")}, {"lr": -1.0}, {"momentum": 1.0}, {"weight_decay": np.inf}]
+
+
+@pytest.mark.parametrize("change", BAD_STATE, ids=str)
+def test_a_state_has_numbers_that_the_constructor_takes(change):
+    w = cr.Parameter([1.0], name="w")
+    optimizer = optim.Momentum([w], lr=0.1)
+    before = optimizer.state()
+    with pytest.raises(cr.errors.DataError, match=next(iter(change))):
+        optimizer.load_state({**before, **change})
+    assert optimizer.state() == before
+
+
+def test_numbers_of_groups_are_checked_in_a_state():
+    w = cr.Parameter([1.0], name="w")
+    optimizer = optim.SGD([{"parameters": [w], "lr": 0.5}], lr=0.1)
+    state = optimizer.state()
+    optimizer.load_state(state)
+    with pytest.raises(cr.errors.DataError, match="lr must be 0 or more"):
+        optimizer.load_state({**state, "group 0.lr": -0.5})
+
+
+def test_what_is_no_list_of_parameters():
+    w = cr.Parameter([1.0])
+    (w * w).sum().backward()
+    calls = [
+        lambda: optim.groups([w], 0.1), lambda: optim.groups(cr.nn.Linear(1, 1), None),
+        lambda: optim.SGD([{"parameters": None}]), lambda: optim.clip_by_norm(None, 1.0),
+        lambda: optim.clip_by_norm([w], None),
+        lambda: optim.Average(cr.nn.Linear(2, 2)).copy_to(None),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(cr.errors.DTypeError, match="received|found"):
+            call()

@@ -110,14 +110,21 @@ def test_plateau_goes_on_from_its_state():
 
 
 BAD = [
+    (lambda: optim.cosine("0.1"), DTypeError, r"final must be a number"),
+    (lambda: optim.linear(math.inf), DataError, r"final must be .*finite, received inf"),
+    (lambda: optim.linear()(None), DTypeError, r"share that is done must be a number"),
+    (lambda: optim.step(at=0.5), DTypeError, r"at must be a list of shares"),
+    (lambda: optim.warmup(0.1, 3), DTypeError, r"then must be a schedule.*received 3"),
+    (lambda: optim.Plateau(None), DTypeError, r"factor must be a number"),
+    (lambda: optim.Plateau()("x"), DTypeError, r"takes the loss of an epoch, received 'x'"),
     (lambda: optim.cosine()(1.5), DataError, r"share .* that is done, 0 to 1 .*received 1.5"),
     (lambda: optim.linear()(-0.1), DataError, r"received -0.1"),
     (lambda: optim.step()(math.nan), DataError, r"received nan"),
     (lambda: optim.warmup(0.1)(20), DataError, r"step / steps.*received 20"),
     (lambda: optim.warmup(100), DataError, r"share must be from 0 to 1, received 100"),
     (lambda: optim.step(at=(0.5, 30)), DataError, r"each share in at must be from 0 to 1, .* 30"),
-    (lambda: optim.step(factor=-1), DataError, r"factor must be from 0 to inf, received -1"),
-    (lambda: optim.linear(final=-0.5), DataError, r"final must be from 0"),
+    (lambda: optim.step(factor=-1), DataError, r"factor must be 0 or more and finite, received -1"),
+    (lambda: optim.linear(final=-0.5), DataError, r"final must be 0 or more"),
     (lambda: optim.cosine(final=math.nan), DataError, r"final must be .* received nan"),
     (lambda: optim.Plateau(factor=2), DataError, r"factor must be from 0 to 1, received 2"),
     (lambda: optim.Plateau(patience=-1), DataError, r"patience must be"),

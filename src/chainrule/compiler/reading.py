@@ -205,6 +205,8 @@ def joined(node: Node) -> dict[int, Shape] | None:
 
 def reshaped(shape: Shape, strides: Shape, new: Shape) -> Shape | None:
     """Strides of the same entries in another shape; None if they cannot be had by strides."""
+    if 0 in new:  # there are none
+        return (0,) * len(new)
     merged: list[list[int]] = []  # runs of axes that lie one in the other: [entries, last stride]
     for n, stride in zip(shape, strides, strict=True):
         if n == 1:
@@ -243,8 +245,6 @@ def through(node: Node, base: View) -> View | None:
     map = _map(node)
     if node.primitive is RESHAPE:
         found = reshaped(map.in_shape, base.strides, map.out_shape)
-        if 0 in map.out_shape:
-            found = (0,) * len(map.out_shape)
         return None if found is None else View(base.buffer, base.base, found)
     offset = sum(p.offset * s for p, s in zip(map.reads, base.strides, strict=True))
     along = map.strides(base.strides)  # of the symbols; a permutation may write them in any order

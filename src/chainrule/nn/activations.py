@@ -12,6 +12,7 @@ from ..ops import clip, erf, expm1, reshape, sigmoid, tanh, where
 from ..ops import max as _max
 from ..ops.dispatch import to_tensor
 from ..ops.tensor import ArrayLike, Tensor
+from .arguments import check_number, is_whole
 
 
 def leaky_relu(x: ArrayLike, slope: float = 0.01) -> Tensor:
@@ -24,7 +25,7 @@ def leaky_relu(x: ArrayLike, slope: float = 0.01) -> Tensor:
     asarray([-1.,  3.])
     """
     x = to_tensor(x)
-    return where(x > 0, x, slope * x)
+    return where(x > 0, x, check_number("slope", slope) * x)
 
 
 def elu(x: ArrayLike, alpha: float = 1.0) -> Tensor:
@@ -51,7 +52,7 @@ def maxout(x: ArrayLike, pieces: int) -> Tensor:
     asarray([5., 3.])
     """
     x = to_tensor(x)
-    if not x.ndim or pieces < 1 or x.shape[-1] % pieces:
+    if not x.ndim or not is_whole(pieces, 1) or x.shape[-1] % pieces:
         raise ShapeError(
             f"maxout takes a last axis that is a multiple of pieces={pieces}, "
             f"received shape {x.shape}"

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import numpy as np
 
 from ..core.types import Shape
 from ..errors import DataError, DTypeError, ShapeError
+from ..ops.number import TracedNumber
+from ..ops.tensor import Tensor
 
 Pairs = tuple[tuple[int, int], ...]
 
 
 def is_whole(value: Any, least: int = 0) -> bool:
-    """Whether a value is a whole number from `least` on."""
-    return hasattr(value, "__index__") and not getattr(value, "shape", ()) and value >= least
+    """Whether a value is a whole number from `least` on; True is none."""
+    whole = hasattr(value, "__index__") and not isinstance(value, (bool, np.bool_))
+    return whole and not getattr(value, "shape", ()) and value >= least
+
+
+def check_number(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> Any:
+    """A finite number from `least` to `most`; one that is traced, or an array, as it is."""
+    if isinstance(value, (Tensor, TracedNumber, np.ndarray)):
+        return value
+    try:
+        number = float("" if isinstance(value, str) else value)
+    except (TypeError, ValueError):
+        raise DTypeError(f"{name} must be a number, received {value!r:.60}") from None
+    if not (math.isfinite(number) and least <= number <= most):
+        until = f"from {least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more and "
+        wanted = "finite" if least == -math.inf else until + "finite" * (most == math.inf)
+        raise DataError(f"{name} must be {wanted}, received {value!r:.60}")
+    return value
 
 
 def check_sizes(layer: str, **sizes: Any) -> None:

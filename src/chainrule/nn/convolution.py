@@ -137,8 +137,9 @@ def _check(name: str, n: int, x: Tensor, weight: Tensor, inputs: int, groups: in
 def _with_bias(y: Tensor, bias: ArrayLike | None) -> Tensor:
     if bias is None:
         return y
-    if np.shape(bias) != y.shape[-1:]:
-        raise ShapeError(f"the bias must have shape {y.shape[-1:]}, received {np.shape(bias)}")
+    bias = to_tensor(bias)
+    if bias.shape != y.shape[-1:]:
+        raise ShapeError(f"the bias must have shape {y.shape[-1:]}, received {bias.shape}")
     total: Tensor = y + bias
     return total
 
@@ -250,7 +251,7 @@ class _Convolution(Module):
         }  # fmt: skip
         ends = (outputs // groups, inputs) if self.transposed else (inputs // groups, outputs)
         dtype = as_dtype(dtype)
-        self.initializer = initializer
+        self.initializer = init.as_initializer(initializer)
         self.weight = Parameter(np.zeros((*sizes, *ends), dtype))
         self.bias = Parameter(np.zeros(outputs, dtype)) if bias else None
         self.initialize(seed)

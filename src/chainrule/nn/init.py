@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.types import Shape, float32
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..ops import ones as _ones
 from ..ops import random
 from ..ops import zeros as _zeros
 from ..ops.tensor import Tensor
+from .arguments import check_number, is_whole
 
 Initializer = Callable[..., Tensor]
 
@@ -25,10 +26,25 @@ def _fans(shape: Shape, fans: tuple[int, int] | None) -> tuple[int, int]:
         raise ShapeError(
             f"weights of shape {shape} have no evident fans: give fans=(fan_in, fan_out)"
         )
-    result = fans or (shape[0], shape[1])
-    if min(result) < 1:
-        raise ShapeError(f"fans must be positive, received {result} for shape {shape}")
+    result = (shape[0], shape[1]) if fans is None else fans
+    pair = isinstance(result, (tuple, list)) and len(result) == 2
+    if not pair or not all(is_whole(n, 1) for n in result):
+        raise ShapeError(
+            f"fans are two whole numbers from 1 on, (fan_in, fan_out), received {result!r:.60} "
+            f"for shape {shape}"
+        )
     return result
+
+
+def as_initializer(given: Any) -> Initializer:
+    """The initializer that was given, if it is one."""
+    if not callable(given):
+        raise DTypeError(
+            f"an initializer is a function (key, shape, dtype), such as nn.he_normal, received "
+            f"{given!r:.60}"
+        )
+    found: Initializer = given
+    return found
 
 
 def as_key(seed: Any) -> Any:
@@ -106,7 +122,7 @@ def normal(
     >>> cr.nn.init.normal(0, (4,), std=0.1).shape
     (4,)
     """
-    return _normal(key, shape, dtype, std)
+    return _normal(key, shape, dtype, check_number("std", std, 0))
 
 
 def zeros(key: Any, shape: Shape, dtype: Any = float32, *, fans: Any = None) -> Tensor:

@@ -44,7 +44,7 @@ class Linear(Module):
     ) -> None:  # fmt: skip
         check_sizes("Linear", inputs=inputs, outputs=outputs)
         dtype = as_dtype(dtype)
-        self.initializer = initializer
+        self.initializer = init.as_initializer(initializer)
         self.weight = Parameter(np.zeros((inputs, outputs), dtype))
         self.bias = Parameter(np.zeros(outputs, dtype)) if bias else None
         self.initialize(seed)
@@ -111,7 +111,7 @@ class Embedding(Module):
         initializer: init.Initializer = UNIT_NORMAL, dtype: Any = float32,
     ) -> None:  # fmt: skip
         check_sizes("Embedding", count=count, size=size)
-        self.initializer = initializer
+        self.initializer = init.as_initializer(initializer)
         self.weight = Parameter(np.zeros((count, size), as_dtype(dtype)))
         self.initialize(seed)
 

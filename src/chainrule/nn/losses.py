@@ -7,7 +7,6 @@ with value and row. While tracing labels have no values yet and are not checked.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from ..ops import (
     expand_dims,
     log,
     log_softmax,
-    logical_and,
     mean,
     not_equal,
     relu,
@@ -37,6 +35,7 @@ from ..ops import (
 from ..ops import max as _max
 from ..ops.dispatch import to_tensor
 from ..ops.tensor import ArrayLike, Tensor
+from .arguments import check_number
 
 # -- what is given ------------------------------------------------------------------------------
 
@@ -178,7 +177,7 @@ def _margins(scores: ArrayLike, labels: ArrayLike, margin: float) -> Tensor:
     s = _floating(scores, "scores")
     chosen = _chosen(s, to_tensor(labels))
     correct = sum(where(chosen, s, 0.0), axis=-1, keepdims=True)
-    return where(chosen, 0.0, relu(s - correct + margin))
+    return where(chosen, 0.0, relu(s - correct + check_number("margin", margin)))
 
 
 def binary_hinge(
@@ -202,7 +201,7 @@ def binary_hinge(
                 f"sign {y._value[index]:g} in {place} is neither 1 nor -1; labels 0 and 1 become "
                 "signs by 2*labels - 1"
             )
-    return _reduce(relu(margin - y * s), reduction)
+    return _reduce(relu(check_number("margin", margin) - y * s), reduction)
 
 
 def softmax_cross_entropy(
@@ -235,8 +234,7 @@ def softmax_cross_entropy(
     target = to_tensor(labels)
     soft = target.dtype.char in FLOATS and target.ndim == z.ndim
     if soft or weights is not None or label_smoothing or ignore_index is not None:
-        if not 0 <= label_smoothing <= 1:
-            raise DataError(f"label_smoothing is a share from 0 to 1, received {label_smoothing}")
+        check_number("label_smoothing", label_smoothing, 0, 1)
         logs = log_softmax(z)
         if not soft:
             return _picked(logs, target, weights, label_smoothing, ignore_index, reduction)
@@ -296,12 +294,12 @@ def _picked(
 
 
 def _cross_entropy(logs: Tensor, q: Tensor, weights: ArrayLike | None, smoothing: float) -> Tensor:
-    """-Σ_c w_c·((1 - ε)·q_c + ε/C)·log p_c, where 0·log 0 is 0."""
+    """-Σ_c w_c·((1 - ε)·q_c + ε/C)·log p_c, where 0 times any log p_c is 0."""
     if smoothing:
         q = (1 - smoothing) * q + smoothing / logs.shape[-1]
     if weights is not None:
         q = q * _per_class(weights, logs)
-    logs = where(logical_and(equal(q, 0), equal(logs, -np.inf)), 0.0, logs)
+    logs = where(equal(q, 0), 0.0, logs)
     return -sum(q * logs, axis=-1)
 
 
@@ -460,7 +458,7 @@ def huber(
     >>> cr.nn.huber(cr.asarray([1.0, 4.0]), [0.0, 0.0], reduction="none")
     asarray([0.5, 3.5])
     """
-    if not 0 < delta < math.inf:
+    if not check_number("delta", delta) > 0:
         raise DataError(f"delta must be above 0 and finite, received {delta}")
     p, t = _targets(_floating(predictions, "predictions"), targets, "targets")
     error = p - t

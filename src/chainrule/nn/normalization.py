@@ -14,9 +14,9 @@ from ..core.types import as_dtype, float32
 from ..errors import ShapeError
 from ..ops import mean as _mean
 from ..ops import reshape, sqrt, stop_gradient, tensor
-from ..ops.dispatch import floats
+from ..ops.dispatch import floats, to_tensor
 from ..ops.tensor import ArrayLike, Parameter, Tensor
-from .arguments import check_rate, check_sizes
+from .arguments import check_number, check_rate, check_sizes
 from .module import Module
 
 Weight = ArrayLike | None
@@ -35,18 +35,20 @@ def _scaled(centred: Tensor, variance: Tensor, weight: Weight, bias: Weight, eps
     return y if bias is None else y + bias
 
 
-def _channels(name: str, x: ArrayLike, **given: Weight) -> Tensor:
-    """x in floats; what is given per channel must fit its last axis."""
+def _channels(name: str, x: ArrayLike, eps: Any, **given: Weight) -> list[Any]:
+    """x in floats, and what is given per channel as Tensors, which must fit its last axis."""
     (t,) = floats(x)
+    check_number("eps", eps, 0)
     if not t.ndim:
         raise ShapeError(f"{name} takes arrays (…, channels), received a 0-d array")
-    for what, value in given.items():
-        if value is not None and np.shape(value) != t.shape[-1:]:
+    values = {what: None if value is None else to_tensor(value) for what, value in given.items()}
+    for what, value in values.items():
+        if value is not None and value.shape != t.shape[-1:]:
             raise ShapeError(
-                f"{name} with a {what} of shape {np.shape(value)} takes arrays whose last axis is "
+                f"{name} with a {what} of shape {value.shape} takes arrays whose last axis is "
                 f"as long, received shape {t.shape}"
             )
-    return t
+    return [t, *values.values()]
 
 
 def batch_norm(
@@ -62,7 +64,9 @@ def batch_norm(
     >>> cr.nn.batch_norm(cr.asarray([[1.0, 5.0], [3.0, 5.0]]), eps=0.01).tolist()
     [[-0.9950371384620667, 0.0], [0.9950371384620667, 0.0]]
     """
-    x = _channels("batch_norm", x, weight=weight, bias=bias, mean=mean, variance=variance)
+    x, weight, bias, mean, variance = _channels(
+        "batch_norm", x, eps, weight=weight, bias=bias, mean=mean, variance=variance
+    )
     if (mean is None) != (variance is None):
         raise ShapeError("batch_norm takes both mean and variance, or neither; received one")
     if mean is None:
@@ -84,7 +88,7 @@ def layer_norm(
     >>> cr.nn.layer_norm(cr.asarray([1.0, 3.0]), eps=0.0)
     asarray([-1.,  1.])
     """
-    x = _channels("layer_norm", x, weight=weight, bias=bias)
+    x, weight, bias = _channels("layer_norm", x, eps, weight=weight, bias=bias)
     _, centred, variance = _moments(x, (-1,))
     return _scaled(centred, variance, weight, bias, eps)
 
@@ -102,7 +106,7 @@ def group_norm(
     >>> cr.nn.group_norm(cr.asarray([[1.0, 3.0, 10.0, 30.0]]), 2, eps=0.0)
     asarray([[-1.,  1., -1.,  1.]])
     """
-    x = _channels("group_norm", x, weight=weight, bias=bias)
+    x, weight, bias = _channels("group_norm", x, eps, weight=weight, bias=bias)
     check_sizes("group_norm", groups=groups)
     if x.ndim < 2 or x.shape[-1] % groups:
         raise ShapeError(
@@ -125,7 +129,7 @@ def rms_norm(x: ArrayLike, weight: Weight = None, eps: float = 1e-6) -> Tensor:
     >>> cr.nn.rms_norm(cr.asarray([3.0, 3.0]), eps=0.0)
     asarray([1., 1.])
     """
-    x = _channels("rms_norm", x, weight=weight)
+    x, weight = _channels("rms_norm", x, eps, weight=weight)
     return _scaled(x, _mean(x * x, axis=-1, keepdims=True), weight, None, eps)
 
 
@@ -234,7 +238,7 @@ class BatchNorm(_Normalization):
                 batch_norm, x, self.weight, self.bias, mean, variance, self.eps
             )
             return result
-        x = self._checked(_channels, "batch_norm", x, weight=self.weight)
+        x, _ = self._checked(_channels, "batch_norm", x, self.eps, weight=self.weight)
         count = x.size // x.shape[-1]
         if count < 2:
             raise ShapeError(

@@ -84,7 +84,7 @@ def plan(spec: str, first: Shape, second: Shape) -> Callable[[Array, Array], Arr
     shape = tuple(sizes[c] for c in found)
     order = tuple(found.index(c) for c in out)
     product: Callable[[Array, Array], Array] = np.matmul if batch else np.dot
-    if not inner and not batch:  # an outer product needs no matrix product
+    if measure(inner) == 1 and not batch:  # no sum; and dot skips a 1×1 operand of 0, also by ∞
         product = np.multiply
     ready = shape == ((measure(batch),) if batch else ()) + (measure(rows), measure(columns))
     if order != tuple(range(len(order))) or not ready:

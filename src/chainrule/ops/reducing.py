@@ -109,6 +109,8 @@ class Extreme(Reducing):
     reduce: ClassVar[Callable[..., Array]]
 
     def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
+        if not x.size:  # then there are no results either
+            return np.empty(_without(x.shape, axes), x.dtype)
         return self.reduce(x, axis=axes)
 
     def type(self, *types: ArrayType, **params: Any) -> ArrayType:

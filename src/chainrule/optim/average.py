@@ -68,6 +68,8 @@ class Average:
 
     def copy_to(self, module: Module) -> None:
         """Give the parameters of a module of the same build the averages as values."""
+        if not isinstance(module, Module):
+            raise DTypeError(f"copy_to takes a Module, received {type(module).__name__}")
         restore(dict(module.named_parameters()), snapshot(self._averages), "Average")
 
     def __enter__(self) -> Self:

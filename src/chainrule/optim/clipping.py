@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ..core.context import no_grad
 from ..core.types import float64
 from ..errors import DataError, DTypeError, GradientError
+from ..nn.arguments import check_number
 from ..nn.module import Module
 from ..ops import astype, clip, isfinite, maximum, sqrt, sum, where
 from ..ops.tensor import Tensor
@@ -62,7 +62,7 @@ def clip_by_norm(parameters: Any, limit: float) -> Tensor:
 
 
 def _limit(limit: float) -> float:
-    if not 0 < limit < math.inf:
+    if not check_number("the limit", limit) > 0:
         raise DataError(f"the limit must be above 0 and finite, received {limit}")
     return float(limit)
 
@@ -73,7 +73,8 @@ def _with_gradient(parameters: Any) -> list[Any]:
         parameters = parameters.parameters()
     elif isinstance(parameters, Optimizer):
         parameters = parameters.parameters
-    found = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    several = hasattr(parameters, "__iter__") and not isinstance(parameters, Tensor)
+    found = list(parameters) if several else [parameters]
     for p in found:
         if not isinstance(p, Tensor):
             raise DTypeError(

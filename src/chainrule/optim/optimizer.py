@@ -94,7 +94,10 @@ class Optimizer:
             )
         found = given["parameters"]
         found = found.parameters() if isinstance(found, Module) else found
-        found = [found] if isinstance(found, Tensor) else list(found)
+        found = [found] if isinstance(found, Tensor) else found
+        if not hasattr(found, "__iter__"):
+            raise DTypeError(f"{name} takes a list of Parameters, received {found!r:.60}")
+        found = list(found)
         for k, p in enumerate(found):
             if not isinstance(p, Parameter):
                 raise DTypeError(
@@ -162,7 +165,7 @@ class Optimizer:
 
     def load_state(self, state: Any) -> None:
         """Go on from what `state()` gave; nothing changes unless names and shapes all fit."""
-        restore(dict(self._variables()), state, type(self).__name__)
+        restore(dict(self._variables()), state, type(self).__name__, _checked_state)
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name}={v.item():g}" for name, v in self._numbers.items())
@@ -206,6 +209,13 @@ def _checked(name: str, value: Any) -> Any:
     return number
 
 
+def _checked_state(name: str, value: Any) -> None:
+    """Refuse numbers that the constructor refuses: "lr", "group 1.momentum"."""
+    number = name.removeprefix("group ").partition(".")[2] if name.startswith("group ") else name
+    if hasattr(Optimizer, number) or number in (*LIMITS, "eps"):
+        _checked(name if number == name else number, value)
+
+
 def _number(name: str, value: Any) -> Tensor:
     """The variable of a number: a new one in float64, or the variable that was given."""
     number = _checked(name, value)
@@ -223,6 +233,9 @@ def groups(module: Module, weight_decay: float) -> list[dict[str, Any]]:
     >>> [(len(g.parameters), g.numbers["weight_decay"].item()) for g in optimizer.groups]
     [(1, 0.1), (1, 0.0)]
     """
+    if not isinstance(module, Module):
+        raise DTypeError(f"groups takes a Module, received {type(module).__name__}")
+    weight_decay = _checked("weight_decay", weight_decay)
     every = module.parameters()
     parts = {
         weight_decay: [p for p in every if p.ndim >= 2],

@@ -139,7 +139,7 @@ class RMSProp(Optimizer):
         xp: Any, p: Any, g: Any, s: Any, lr: Any, gain: Any, eps: Any, weight_decay: Any
     ) -> tuple[Any, ...]:
         g = decayed(g, p, weight_decay)
-        s = s + gain * (g * g - s)
+        s = (1 - gain) * s + gain * (g * g)  # s + gain·(g² - s) would lose g² where gain is 1
         return p - lr * g / (xp.sqrt(s) + eps), s
 
 
@@ -181,8 +181,8 @@ class Adam(Optimizer):
         weight_decay: Any,
     ) -> tuple[Any, ...]:  # fmt: skip
         g = decayed(g, p, weight_decay)
-        m = m + gain1 * (g - m)
-        s = s + gain2 * (g * g - s)
+        m = (1 - gain1) * m + gain1 * g
+        s = (1 - gain2) * s + gain2 * (g * g)
         return p - rate * (m / (xp.sqrt(s) + eps)), m, s
 
 

@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from ..core.types import float64
-from ..errors import DataError
+from ..errors import DataError, DTypeError
+from ..nn.arguments import check_number
 from ..ops.tensor import variable
 from .state import restore, snapshot
 
@@ -36,7 +37,7 @@ Schedule = Callable[[float], float]
 
 
 def _share(done: float) -> float:
-    if not 0 <= done <= 1:
+    if not 0 <= check_number("the share that is done", done) <= 1:
         raise DataError(
             f"a schedule takes the share of the training that is done, 0 to 1 (step / steps), "
             f"received {done}"
@@ -45,9 +46,7 @@ def _share(done: float) -> float:
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
-    if not low <= value <= high:
-        raise DataError(f"{name} must be from {low:g} to {high:g}, received {value}")
-    return float(value)
+    return float(check_number(name, value, low, high))
 
 
 def constant() -> Schedule:
@@ -91,6 +90,8 @@ def step(at: Sequence[float] = (0.5, 0.75), factor: float = 0.1) -> Schedule:
     >>> [cr.optim.step(at=(0.5, 0.75), factor=0.5)(s) for s in (0.49, 0.5, 1)]
     [1.0, 0.5, 0.25]
     """
+    if not hasattr(at, "__iter__"):
+        raise DTypeError(f"at must be a list of shares, such as (0.5, 0.75), received {at!r:.60}")
     shares = [_number("each share in at", share, 0, 1) for share in at]
     factor = _number("factor", factor, 0, math.inf)
     return lambda done: factor ** sum(share <= _share(done) for share in shares)
@@ -107,7 +108,9 @@ def warmup(share: float, then: Schedule | None = None) -> Schedule:
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
     share = _number("share", share, 0, 1)
-    rest = then or constant()
+    rest = constant() if then is None else then
+    if not callable(rest):
+        raise DTypeError(f"then must be a schedule, such as linear(), received {then!r:.60}")
 
     def schedule(done: float) -> float:
         if _share(done) < share:
@@ -149,7 +152,10 @@ class Plateau:
     def __call__(self, loss: Any) -> float:
         """Take in the loss of an epoch; the factor of the rate for the next."""
         now, best, waiting = self._variables.values()
-        value, least = float(loss), float(best)
+        try:
+            value, least = float(loss), float(best)
+        except (TypeError, ValueError):
+            raise DTypeError(f"Plateau takes the loss of an epoch, received {loss!r:.60}") from None
         if value < (least - self.threshold * abs(least) if least < math.inf else least):
             best.assign(value)
             waiting.assign(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,10 @@ def snapshot(variables: Mapping[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]
     return {name: np.array(v.numpy()) for name, v in variables.items()}
 
 
-def restore(variables: Mapping[str, Tensor], state: Any, owner: str) -> None:
+def restore(
+    variables: Mapping[str, Tensor], state: Any, owner: str,
+    check: Callable[[str, Any], None] | None = None,
+) -> None:  # fmt: skip
     """Assign what `snapshot` gave; nothing changes unless names, kinds and shapes all fit."""
     if not isinstance(state, Mapping):
         raise DTypeError(
@@ -34,5 +37,7 @@ def restore(variables: Mapping[str, Tensor], state: Any, owner: str) -> None:
             raise ShapeError(
                 f"the state {name} must have shape {variables[name].shape}, received {value.shape}"
             )
+        if check is not None:
+            check(name, value)
     for name, value in values.items():
         variables[name].assign(value)
