@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chainrule.compiler import blocking, contraction
 from chainrule.compiler.blocking import Split, pieces
 from chainrule.compiler.contraction import Contraction, Emitted, Loop, emit
 from chainrule.compiler.ir import Function, Module, Value, const
@@ -213,31 +212,18 @@ def test_random_nests(kind: str, problem: Contraction, threads: int) -> None:
     check(problem, machine(kind), threads)
 
 
-@pytest.fixture(scope="module")
-def little_room():
-    """As if caches were tiny and threads cheap: all is packed, blocked, summed in parts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocking, "PAGE", 32)
-        patch.setattr(blocking, "SMALL", 0)
-        patch.setattr(contraction, "SMALL", 0)
-        patch.setattr(blocking, "BRIEF", 2)
-        patch.setattr(blocking, "LONG", 16)
-        patch.setattr(contraction, "INLINE", 0)
-        yield
-
-
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(problem=problems(), threads=st.sampled_from([1, 1, 2]))
 def test_random_nests_with_little_room(
-    little_room: None, kind: str, problem: Contraction, threads: int
+    as_if_large: None, kind: str, problem: Contraction, threads: int
 ) -> None:
     check(problem, replace(machine(kind), l2=2048, l3=4096), threads)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sizes", [(200, 8, 8), (200, 40, 40), (40, 200, 200)], ids=str)
-def test_products_with_little_room(little_room: None, sizes: tuple[int, ...], kind: str) -> None:
+def test_products_with_little_room(as_if_large: None, sizes: tuple[int, ...], kind: str) -> None:
     """Either order of loops over tiles, in bands and blocks; results fetched or not."""
     problem = nest("mk,kn->mn", dict(zip("mkn", sizes, strict=True)), "f", {})
     check(problem, replace(machine(kind), l2=2048, l3=4096), 2)
