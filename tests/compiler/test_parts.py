@@ -90,3 +90,18 @@ def test_short_sums_and_many_results_stay_whole() -> None:
         x = RNG.normal(size=shape).astype("f4")
         made = Executable(traced(function, [x]), machine(KINDS[0], 2))
         assert len(made.program.kernels) == 1
+
+
+def test_each_reduction_is_counted_once() -> None:
+    """The parts of a sum have the gate of that sum, and its work."""
+    x = RNG.normal(size=(4096, 30)).astype("f4")
+
+    def function(x: Any) -> Any:
+        return x.sum(0) * 2 + (x * x).sum(0)
+
+    made = check(function, [x], machine(KINDS[0], 2))
+    parts = [k for k in made.program.kernels if any(b.name == "parts" for b in k.writes())]
+    assert [[n.name for n in k.nodes] for k in parts] == [["sum"], ["sum"]]
+    assert len({k.nodes[0] for k in parts}) == 2
+    nodes = [n for k in made.program.kernels for n in k.nodes]
+    assert len(nodes) == len(set(nodes))

@@ -116,7 +116,7 @@ BAD = [
     (lambda: optim.step(at=0.5), DTypeError, r"at must be a list of shares"),
     (lambda: optim.warmup(0.1, 3), DTypeError, r"then must be a schedule.*received 3"),
     (lambda: optim.Plateau(None), DTypeError, r"factor must be a number"),
-    (lambda: optim.Plateau()("x"), DTypeError, r"takes the loss of an epoch, received 'x'"),
+    (lambda: optim.Plateau()("x"), DTypeError, r"the loss of an epoch must be a number"),
     (lambda: optim.cosine()(1.5), DataError, r"share .* that is done, 0 to 1 .*received 1.5"),
     (lambda: optim.linear()(-0.1), DataError, r"received -0.1"),
     (lambda: optim.step()(math.nan), DataError, r"received nan"),

@@ -267,3 +267,14 @@ def test_a_loss_that_only_compiled_code_finds_not_finite(always, monkeypatch):
     words = "loss became inf in epoch 1, step 1 in compiled code, not in eager; try a smaller rate"
     with pytest.raises(GradientError, match=words):
         fit(model, CLOUDS, batch=50, progress=False)
+
+
+def test_mapped_files_are_measured_as_arrays(always, tmp_path):
+    """A memory map is of another class: it must not take the slow path of every call."""
+    np.save(tmp_path / "x.npy", PICTURES.inputs)
+    mapped = dataclasses.replace(PICTURES, inputs=np.load(tmp_path / "x.npy", mmap_mode="r"))
+    assert type(mapped.inputs) is np.memmap
+    model = build(CNN, 0)
+    expected = evaluate(model, PICTURES, batch=16)
+    assert evaluate(model, mapped, batch=16) == expected
+    assert always == [16, 16, 16, 2] * 2

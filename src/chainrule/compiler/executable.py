@@ -37,9 +37,9 @@ def _data_stands_there() -> bool:
 KINDS = ("input", "captured", "output", "assigned")
 """The arrays of a call, in order."""
 HEADER = struct.Struct("<qqq")
+"""What the cache keeps beside code: threads, bytes of the arena, entries of the table."""
 BRIEF = 2_000_000
 """Operations of a step below which it runs on one thread: a few microseconds."""
-"""What the cache keeps beside code: threads, bytes of the arena, entries of the table."""
 BY_OBJECT = _data_stands_there()
 
 

@@ -121,7 +121,7 @@ class Expressions:
         inner, loops = self.loops[key]
         if not loops:  # a sum over nothing
             return self.of(inputs[0], inner, guards)
-        return Reduce(dtype, node.name, tuple(loops), self.of(inputs[0], inner, guards))
+        return Reduce(dtype, node, node.name, tuple(loops), self.of(inputs[0], inner, guards))
 
     def _gather(self, node: Node, index: Index, guards: tuple[Guard, ...]) -> Expression:
         map = node.params["map"]  # type: ignore[index]
@@ -158,7 +158,7 @@ class Expressions:
         left = self.of(x, tuple(place[c] for c in first), guards)
         right = self.of(y, tuple(place[c] for c in second), guards)
         product = Apply(node.type.dtype, TIMES, (left, right))
-        return Reduce(node.type.dtype, "sum", tuple(loops), product)
+        return Reduce(node.type.dtype, node, "sum", tuple(loops), product)
 
     def product(
         self, node: Node, loops: list[tuple[int, int]], stores: list[Store], nodes: Sequence[Node]

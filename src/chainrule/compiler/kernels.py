@@ -179,6 +179,7 @@ class Random(Expression):
 class Reduce(Expression):
     """op over symbols: "sum", "max", "min", "argmax", "argmin"."""
 
+    node: Node
     op: str
     loops: tuple[tuple[Symbol, int], ...]
     x: Expression

@@ -53,7 +53,6 @@ def in_parts(kernels: Sequence[Kernel], symbols: Iterator[Symbol]) -> list[Kerne
 def _split(kernel: Loops, symbols: Iterator[Symbol]) -> list[Kernel]:
     known: dict[Expression, Expression] = {}
     before: list[Kernel] = []
-    sums = [n for n in kernel.nodes if n.name in ("sum", "max", "min")]
     for x in walk([s.x for s in kernel.stores], inside=False):
         if not isinstance(x, Reduce):
             continue
@@ -71,14 +70,13 @@ def _split(kernel: Loops, symbols: Iterator[Symbol]) -> list[Kernel]:
         at = affine({s: a for (s, _), a in zip(loops, contiguous(sizes), strict=True)})
         partial = Buffer(x.dtype, size_of(sizes), name="parts")
         value = replace(x, loops=tuple(inner), x=_moved(x.x, symbol, place))
-        before.append(
-            Loops(sums or kernel.nodes[:1], loops=loops, stores=[Store(partial, at, value)])
-        )
+        before.append(Loops([x.node], loops=loops, stores=[Store(partial, at, value)]))
         known[x] = replace(x, loops=((part, count),), x=Load(x.dtype, partial, at))
     if not known:
         return [kernel]
     stores = [s._replace(x=_rebuilt(s.x, known.get)) for s in kernel.stores]
-    rest = [n for n in kernel.nodes if n not in sums] or kernel.nodes[-1:]
+    apart = {n for k in before for n in k.nodes}
+    rest = [n for n in kernel.nodes if n not in apart] or kernel.nodes[-1:]
     return [*before, replace(kernel, nodes=rest, stores=stores)]
 
 

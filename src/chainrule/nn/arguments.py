@@ -21,14 +21,19 @@ def is_whole(value: Any, least: int = 0) -> bool:
     return whole and not getattr(value, "shape", ()) and value >= least
 
 
+def as_number(name: str, value: Any) -> float:
+    """The value as a float, if it is a number; a string is none."""
+    try:
+        return float("" if isinstance(value, str) else value)
+    except (TypeError, ValueError):
+        raise DTypeError(f"{name} must be a number, received {value!r:.60}") from None
+
+
 def check_number(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> Any:
     """A finite number from `least` to `most`; one that is traced, or an array, as it is."""
     if isinstance(value, (Tensor, TracedNumber, np.ndarray)):
         return value
-    try:
-        number = float("" if isinstance(value, str) else value)
-    except (TypeError, ValueError):
-        raise DTypeError(f"{name} must be a number, received {value!r:.60}") from None
+    number = as_number(name, value)
     if not (math.isfinite(number) and least <= number <= most):
         until = f"from {least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more and "
         wanted = "finite" if least == -math.inf else until + "finite" * (most == math.inf)
@@ -46,10 +51,7 @@ def check_sizes(layer: str, **sizes: Any) -> None:
 
 def check_rate(name: str, value: Any, closed: bool = False) -> float:
     """A number from 0 to 1; 1 itself only if `closed`."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise DTypeError(f"{name} must be a number, received {value!r:.60}") from None
+    number = as_number(name, value)
     if not (0 <= number < 1 or (closed and number == 1)):
         raise DataError(f"{name} must be from 0 {'to' if closed else 'up to, not'} 1, "
                         f"received {number:g}")  # fmt: skip

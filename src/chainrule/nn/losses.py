@@ -7,6 +7,7 @@ with value and row. While tracing labels have no values yet and are not checked.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from ..ops import (
 from ..ops import max as _max
 from ..ops.dispatch import to_tensor
 from ..ops.tensor import ArrayLike, Tensor
-from .arguments import check_number
+from .arguments import as_number, check_number
 
 # -- what is given ------------------------------------------------------------------------------
 
@@ -458,7 +459,7 @@ def huber(
     >>> cr.nn.huber(cr.asarray([1.0, 4.0]), [0.0, 0.0], reduction="none")
     asarray([0.5, 3.5])
     """
-    if not check_number("delta", delta) > 0:
+    if not 0 < as_number("delta", delta) < math.inf:
         raise DataError(f"delta must be above 0 and finite, received {delta}")
     p, t = _targets(_floating(predictions, "predictions"), targets, "targets")
     error = p - t

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..core.context import no_grad
 from ..core.types import float64
 from ..errors import DataError, DTypeError, GradientError
-from ..nn.arguments import check_number
+from ..nn.arguments import as_number
 from ..nn.module import Module
 from ..ops import astype, clip, isfinite, maximum, sqrt, sum, where
 from ..ops.tensor import Tensor
@@ -62,9 +63,10 @@ def clip_by_norm(parameters: Any, limit: float) -> Tensor:
 
 
 def _limit(limit: float) -> float:
-    if not check_number("the limit", limit) > 0:
+    number = as_number("the limit", limit)
+    if not 0 < number < math.inf:
         raise DataError(f"the limit must be above 0 and finite, received {limit}")
-    return float(limit)
+    return number
 
 
 def _with_gradient(parameters: Any) -> list[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from ..core.context import CONTEXT
 from ..core.types import float64
 from ..errors import DataError, DTypeError, GradientError
+from ..nn.arguments import as_number
 from ..nn.module import Module
 from ..ops.number import TracedNumber
 from ..ops.tensor import Parameter, Tensor, variable
@@ -164,8 +165,17 @@ class Optimizer:
         return snapshot(dict(self._variables()))
 
     def load_state(self, state: Any) -> None:
-        """Go on from what `state()` gave; nothing changes unless names and shapes all fit."""
-        restore(dict(self._variables()), state, type(self).__name__, _checked_state)
+        """Go on from what `state()` gave; nothing changes unless names, shapes and numbers fit."""
+        variables = dict(self._variables())
+        every = [self._numbers, *(group.numbers for group in self.groups)]
+        numbers = {id(v): name for found in every for name, v in found.items()}
+
+        def check(title: str, value: Any) -> None:
+            name = numbers.get(id(variables[title]))
+            if name is not None:
+                _checked(name, value)
+
+        restore(variables, state, type(self).__name__, check)
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name}={v.item():g}" for name, v in self._numbers.items())
@@ -198,22 +208,11 @@ def _checked(name: str, value: Any) -> Any:
     """A number of an optimizer: 0 or more and finite. Unknown while tracing, so not checked."""
     if isinstance(value, (Tensor, TracedNumber)) and CONTEXT.get().trace is not None:
         return value
-    limit = LIMITS.get(name, math.inf)
-    try:
-        number = float("" if isinstance(value, str) else value)
-    except (TypeError, ValueError):
-        raise DTypeError(f"{name} must be a number, received {value!r:.60}") from None
+    limit, number = LIMITS.get(name, math.inf), as_number(name, value)
     if not 0 <= number < limit:
         until = "and finite" if limit == math.inf else f"and below {limit:g}"
         raise DataError(f"{name} must be 0 or more {until}, received {number:g}")
     return number
-
-
-def _checked_state(name: str, value: Any) -> None:
-    """Refuse numbers that the constructor refuses: "lr", "group 1.momentum"."""
-    number = name.removeprefix("group ").partition(".")[2] if name.startswith("group ") else name
-    if hasattr(Optimizer, number) or number in (*LIMITS, "eps"):
-        _checked(name if number == name else number, value)
 
 
 def _number(name: str, value: Any) -> Tensor:

@@ -28,7 +28,7 @@ import numpy as np
 
 from ..core.types import float64
 from ..errors import DataError, DTypeError
-from ..nn.arguments import check_number
+from ..nn.arguments import as_number, check_number
 from ..ops.tensor import variable
 from .state import restore, snapshot
 
@@ -37,16 +37,17 @@ Schedule = Callable[[float], float]
 
 
 def _share(done: float) -> float:
-    if not 0 <= check_number("the share that is done", done) <= 1:
+    share = as_number("the share that is done", done)
+    if not 0 <= share <= 1:
         raise DataError(
             f"a schedule takes the share of the training that is done, 0 to 1 (step / steps), "
             f"received {done}"
         )
-    return float(done)
+    return share
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:
-    return float(check_number(name, value, low, high))
+    return float(check_number(name, as_number(name, value), low, high))
 
 
 def constant() -> Schedule:
@@ -152,10 +153,7 @@ class Plateau:
     def __call__(self, loss: Any) -> float:
         """Take in the loss of an epoch; the factor of the rate for the next."""
         now, best, waiting = self._variables.values()
-        try:
-            value, least = float(loss), float(best)
-        except (TypeError, ValueError):
-            raise DTypeError(f"Plateau takes the loss of an epoch, received {loss!r:.60}") from None
+        value, least = as_number("the loss of an epoch", loss), float(best)
         if value < (least - self.threshold * abs(least) if least < math.inf else least):
             best.assign(value)
             waiting.assign(0)

@@ -79,8 +79,9 @@ def fit(
     of training done (0 to 1) to a factor of the rate. An update takes the mean gradient of
     `accumulate` batches; `clip` bounds its norm; with `average` = β the weights that are measured
     and kept are w̄ ← β·w̄ + (1 - β)·w. `augment(inputs, rng)` changes the inputs of each batch,
-    and `ahead` batches are made in a thread beforehand. `metrics` names a CSV file, written after
-    every epoch; `after_epoch(row, better)` is called then, too.
+    and `ahead` batches are made in a thread beforehand (compiled code picks the examples itself,
+    unless there is an `augment`). `metrics` names a CSV file, written after every epoch;
+    `after_epoch(row, better)` is called then, too.
 
     A training of many steps is compiled (see `compile`; what Python does in the model, the loss and
     the optimizer then happens once), a short one, where that saves no time, is not. What cannot be

@@ -99,9 +99,10 @@ class Evaluation:
         """(loss, score); nothing is recorded."""
         total = score = 0.0
         with no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            inputs, targets = np.asarray(self.data.inputs), np.asarray(self.data.targets)
             for start in range(0, len(self.data), self.batch):
                 some = slice(start, start + self.batch)
-                x, y = self.data.inputs[some], self.data.targets[some]
+                x, y = inputs[some], targets[some]
                 value, part = self._measure(len(x), x, y)
                 total += float(value) * len(x)
                 score += float(part)

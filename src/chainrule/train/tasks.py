@@ -426,7 +426,6 @@ def outputs(run: Run, inputs: Any) -> Any:
     """The outputs of the model for rows of inputs, a batch at a time, compiled if it is long."""
     shaped = inputs.reshape(len(inputs), *example_shape(run.description))
     parts = [shaped[k : k + ROWS] for k in range(0, len(shaped), ROWS)]
-    model = run.model
-    forward = Compiling(lambda x: model(x), worthwhile(model, len(inputs), ROWS, 1, shaped))
+    forward = Compiling(run.model, worthwhile(run.model, len(inputs), ROWS, 1, shaped))
     with no_grad():
         return np.concatenate([np.asarray(forward(len(x), x)) for x in parts])
