@@ -65,18 +65,18 @@ def gflops(function: Callable[..., Any], shapes: Any, dtype: Any) -> float:
     graph, _ = trace(function, [ArrayType(s, dtype) for s in shapes])
     made = Executable(graph, machine)
     random = np.random.default_rng(0)
-    arrays = [random.normal(size=s).astype(dtype) for s in shapes]
-    arrays += [np.empty(o.type.shape, o.type.dtype) for o in graph.outputs]
+    given = [random.normal(size=s).astype(dtype) for s in shapes]
+    arrays = given, [], [np.empty(o.type.shape, o.type.dtype) for o in graph.outputs], []
     flops = sum(k.flops for k in made.program.kernels)
     start = time.perf_counter()
-    made.run(arrays)
+    made.run(*arrays)
     once = max(1, int(1e-3 / (time.perf_counter() - start)))  # calls that take about 1 ms
     rates: list[float] = []
     end = time.perf_counter() + SECONDS
     while time.perf_counter() < end or len(rates) < LEAST:
         begun = time.thread_time()
         for _ in range(once):
-            made.run(arrays)
+            made.run(*arrays)
         rates.append(flops * once / (time.thread_time() - begun))
     return statistics.median(rates[len(rates) // 4 :]) / 1e9
 

@@ -56,7 +56,7 @@ def run(executable: Executable, graph: Graph, arrays: Sequence[Any], in_place: b
         fresh = np.full(type_of(value).shape, 77).astype(type_of(value).dtype)
         assigned.append(own.get(id(variable), fresh) if in_place else fresh)
     given = [np.array(a, order="C") for a in arrays]
-    executable.run([*given, *captured, *outputs, *assigned])
+    executable.run(given, captured, outputs, assigned)
     return [*outputs, *assigned]
 
 

@@ -15,12 +15,16 @@ class Reference:
 
     def __init__(self, graph, machine):
         self.graph, self.machine = graph.verify(), machine
-        self.runs, self.sample = 0, None
+        self.runs, self.sample, self.before = 0, None, (None, [])
         self.calls_python = any(isinstance(n.primitive, (Custom, Derived)) for n in graph.nodes)
 
-    def run(self, arrays):
+    def run(self, inputs, captured, outputs, assigned, *, version=None):
         graph = self.graph
         given = graph.leaves
+        arrays = [*inputs, *captured, *outputs, *assigned]
+        now = version, list(map(id, [*captured, *assigned]))
+        assert version is None or self.before[0] != version or self.before == now
+        self.before = now
         wanted = [*graph.outputs, *(value for _, value in graph.assignments)]
         assert len(arrays) == len(given) + len(wanted)
         reads, writes = arrays[: len(given)], arrays[len(given) :]

@@ -475,7 +475,7 @@ def test_an_exception_while_running_changes_nothing(monkeypatch):
     add(F32(1))
     executable = add._kept[-1].executable
 
-    def fail(arrays):
+    def fail(*arrays, **version):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

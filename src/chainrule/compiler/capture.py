@@ -110,7 +110,7 @@ class Captured:
     """Tensors whose gradient was read before it was set, and whether there was one."""
     added: list[Tensor]
     cleared: list[Tensor]
-    """Those that have no gradient afterwards."""
+    """Those that have no gradient afterwards, and may have had one before."""
     differentiable: bool
     """Whether gradients of the result could be wanted: it is recorded, and makes none itself."""
     surroundings: Surroundings
@@ -191,6 +191,8 @@ def _record(function: Callable[..., Any], leaves: Sequence[Any], given: Sequence
         for x, g in trace.gradients.items():
             if outer(x):
                 held = trace.entered.get(x)
+                if held is None and x in trace.entered:
+                    continue  # there is none when the code is called, and so it stays
                 if held is None or g is None or g is LOST:
                     cleared.append(x)
                 elif not _is_entered(g, held, trace):

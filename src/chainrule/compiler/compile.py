@@ -13,6 +13,8 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
+from itertools import repeat
+from operator import attrgetter, is_
 from types import MethodType
 from typing import Any, overload
 
@@ -31,6 +33,7 @@ from .machine import host
 from .state import Slots, plain
 
 ndarray = np.ndarray
+GRADIENT = attrgetter("_grad")
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 MOST = 8
 """Specialisations that a function keeps."""
@@ -73,6 +76,10 @@ class Specialization:
             for x in graph.outputs
         ]
         self.plain = all(plain(x) is x for x in captured.constants)
+        self.holders = [x for x, _ in captured.gradients]
+        self.without = [not there for _, there in captured.gradients]
+        for x in self.holders:
+            x._grad = x.grad  # a constant has none, not even None
         self.results = len(self.outputs) - len(captured.added)
         marks = captured.dependent(key[1])
         self.severed = [k for k, mark in enumerate(marks[: self.results]) if mark]
@@ -130,25 +137,23 @@ class Specialization:
 
     def fits(self) -> bool:
         """Whether all is outside as it was when the function was traced."""
-        return self.surroundings.same() and (not self.captured.gradients or self.has_gradients())
+        return self.surroundings.same() and self.has_gradients()
 
     def has_gradients(self) -> bool:
         """Whether gradients are there, or not, as they were when the function was traced."""
-        return all((x.grad is not None) == there for x, there in self.captured.gradients)
+        return [*map(is_, map(GRADIENT, self.holders), repeat(None))] == self.without
 
     def __call__(self, arrays: list[Array]) -> Any:
         """Run it: results, and the new values of variables."""
         captured = self.captured
         read, written, fresh = self.slots.arrays()
-        arrays += read
-        if captured.entered:
-            arrays += [plain(x.grad._value) for x in captured.entered]  # type: ignore[union-attr]
-        if captured.constants:
-            arrays += captured.constants if self.plain else map(plain, captured.constants)
+        version = None if fresh else self.slots.version
+        if captured.entered or captured.constants:
+            gradients = [plain(x.grad._value) for x in captured.entered]  # type: ignore[union-attr]
+            constants = captured.constants if self.plain else map(plain, captured.constants)
+            read, version = [*read, *gradients, *constants], None
         outputs = [np.empty(shape, dtype) for shape, dtype in self.outputs]
-        arrays += outputs
-        arrays += written
-        self.executable.run(arrays)
+        self.executable.run(arrays, read, outputs, written, version=version)
         results = list(map(constant, outputs))
         if fresh or captured.cleared or captured.added:
             self._settle(fresh, results[self.results :])

@@ -28,6 +28,10 @@ from .program import ALIGN, DATA, Program, sequential_of
 Array = np.ndarray[Any, Any]
 
 
+def address_of(array: Array) -> int:
+    return int(array.ctypes.data)
+
+
 def _data_stands_there() -> bool:
     """Whether the address of an array's data can be read from the array object itself."""
     probe = np.zeros(3)
@@ -41,6 +45,8 @@ HEADER = struct.Struct("<qqq")
 BRIEF = 2_000_000
 """Operations of a step below which it runs on one thread: a few microseconds."""
 BY_OBJECT = _data_stands_there()
+ENTRY: Callable[[Array], int] = id if BY_OBJECT else address_of
+"""What the table holds of an array: the object, if the step itself can read where its data lies."""
 
 
 class Seen:
@@ -52,10 +58,6 @@ class Seen:
             "version": 3, "data": (address, False), "shape": shape, "typestr": dtype.str,
             "strides": tuple(s * dtype.itemsize for s in strides),
         }  # fmt: skip
-
-
-def address_of(array: Array) -> int:
-    return int(array.ctypes.data)
 
 
 def owned(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,8 +80,7 @@ def owned(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Executable:
-    """A graph compiled for a machine. `run` takes the arrays of inputs, captured leaves, outputs
-    and assignments, in this order; the first two are read, the others written."""
+    """A graph compiled for a machine."""
 
     @owned
     def __init__(self, graph: Graph, machine: Machine) -> None:
@@ -88,6 +89,7 @@ class Executable:
         self.graph, self.machine = simplify(graph, self.standing), machine
         graph = self.graph
         self._first: dict[str, int] = {}
+        self._places: list[slice] = []
         self._arrays = 0
         groups: list[Sequence[Any]] = [
             graph.inputs, graph.captured, graph.outputs, graph.assignments,
@@ -95,15 +97,16 @@ class Executable:
         for kind, group in zip(KINDS, groups, strict=True):
             self._first[kind] = self._arrays
             self._arrays += len(group)
+            self._places.append(slice(self._first[kind], self._arrays))
         self._callbacks: list[runtime.Callback] = []
         self._entries: dict[int, int] = {}
         self._keep: list[Any] = []
         self._program: Program | None = None
         self._timed: native.Library | None = None
-        self._ids = [0] * self._arrays
+        self._version: int | None = None
         self._current: Sequence[Array] = ()
         """The arrays of a run, for gates in Python; not held longer, so others can count on it."""
-        self.sample: list[Array] | None = None
+        self.sample: list[list[Array]] | None = None
         """If it is a list, the next run leaves copies of its arrays in it, for a profile."""
         text = None if runtime.nested() else fingerprint(graph)
         key = None if text is None else cache.key_of(text, repr(machine), sources())
@@ -187,19 +190,28 @@ class Executable:
         self._entries, self._slots, self._size = entries, slots, total
         self._layout = (slots, raw | {*entries, total, total + 1}, total)
 
-    def run(self, arrays: Sequence[Array]) -> None:
-        """Run the step on these arrays."""
-        # an array is known by its object: where its data lies is read when the step runs
-        ids = list(map(id, arrays) if BY_OBJECT else map(address_of, arrays))
-        if ids != self._ids:
-            self._table[: self._arrays] = ids
-            self._ids = ids
+    def run(
+        self, inputs: list[Array], captured: list[Array], outputs: list[Array],
+        assigned: list[Array], *, version: int | None = None,
+    ) -> None:  # fmt: skip
+        """Run the step; the first two lists are read, the others written.
+
+        With the version that was given the last time, `captured` and `assigned` are as they were.
+        """
+        table, places = self._table, self._places
+        table[places[0]] = list(map(ENTRY, inputs))
+        table[places[2]] = list(map(ENTRY, outputs))
+        if version is None or version != self._version:
+            self._version = None  # an interrupt may come in between
+            table[places[1]] = list(map(ENTRY, captured))
+            table[places[3]] = list(map(ENTRY, assigned))
+            self._version = version
         if self.sample is not None:
-            self.sample = [a.copy() for a in arrays]
+            self.sample = [[a.copy() for a in x] for x in (inputs, captured, outputs, assigned)]
         if not self._callbacks:
             self._step(self._table_address)
             return
-        self._current = arrays
+        self._current = [*inputs, *captured, *outputs, *assigned]
         try:
             self._step(self._table_address)
         finally:
@@ -236,7 +248,7 @@ class Executable:
         whole = []
         for _ in range(repeats):
             begin = time.perf_counter()
-            self.run(copies)
+            self.run(*copies)
             whole.append(time.perf_counter() - begin)
         scale = min(whole) / max(1, int(best.sum()))  # clocks to seconds
         peak = fma_peak(self.machine, np.dtype(np.float32))
@@ -244,7 +256,7 @@ class Executable:
             self.program.kernels, (best * scale).tolist(), min(whole), peak, self.threads
         )
 
-    def clocks(self, arrays: Sequence[Array], repeats: int) -> Array:
+    def clocks(self, arrays: Sequence[list[Array]], repeats: int) -> Array:
         """Processor clocks spent in each piece, (repeats, pieces), on the first thread."""
         module, pieces = self.program.module, self.program.pieces
         if self._timed is None:
@@ -260,7 +272,7 @@ class Executable:
         try:
             found = np.empty((repeats, len(pieces)), np.int64)
             for k in range(repeats):
-                self.run(arrays)
+                self.run(*arrays)
                 found[k] = np.diff(ticks)
         finally:
             self._step = plain_step

@@ -110,7 +110,8 @@ class Slots:
         self.variables = [s.variable for s in self.slots]
         self.targets = assigned
         self.alone = [count for count in ALONE for _ in self.assigned]
-        self.newest = -1
+        self.newest, self.version = -1, 0
+        """Of the arrays that `arrays` gives, if it gives none to bind."""
 
     def arrays(self) -> tuple[list[Array], list[Array], Sequence[tuple[Slot, Array]]]:
         """What native code reads, what it writes, and the slots to bind to new arrays then.
@@ -123,6 +124,7 @@ class Slots:
                 if slot.variable._value is not slot.array:  # assigned elsewhere
                     slot.adopt()
             self.natives = [s.native for s in self.read], [s.native for s in self.assigned]
+            self.version += 1
         read, written = self.natives
         if self.in_place and references(self.assigned) == self.alone:
             return read, written, ()
