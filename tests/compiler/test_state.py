@@ -1,6 +1,7 @@
 """What is outside: variables, arrays and gradients, read at each call and never overwritten."""
 
 import gc
+import importlib
 import sys
 import threading
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import chainrule as cr
+from chainrule.compiler.executable import Executable
 from chainrule.compiler.state import slot_of
 from chainrule.errors import GradientError
 from tests.compiler.steps import F32, MODELS, X, Y, counter, same, setup
@@ -110,6 +112,20 @@ ACTIONS = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(ACTIONS)
 def test_any_order_of_calls_and_holders_is_as_on_paper(actions):
+    run_actions(actions)
+
+
+@settings(max_examples=50, deadline=None)
+@given(ACTIONS)
+def test_any_order_of_calls_and_holders_natively(actions):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            importlib.import_module("chainrule.compiler.compile"), "Executable", Executable
+        )
+        run_actions(actions)
+
+
+def run_actions(actions):
     v, add = counter(shape=(2,))
     other = cr.compile(lambda: v.assign(v * 2))
     read = cr.compile(lambda: v + 0)
