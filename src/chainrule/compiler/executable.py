@@ -131,6 +131,11 @@ class Executable:
         self._step = runtime.prepare(self._library.address("step"), self.threads, self._callbacks)
 
     @property
+    def native(self) -> tuple[int, int]:
+        """The addresses of the step and of its table, as the last run has left it."""
+        return self._library.address("step"), self._table_address
+
+    @property
     def calls_python(self) -> bool:
         """Whether gates run in Python on the way, where an interrupt or an error may end a step."""
         return bool(self._callbacks)
