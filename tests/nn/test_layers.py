@@ -30,6 +30,11 @@ def test_initializer_and_dtype():
 
 BAD = [
     (lambda: nn.Linear(0, 2), ShapeError, r"positive sizes \(inputs, outputs\), received \(0, 2\)"),
+    (
+        lambda: nn.Sequential(nn.LSTM(3, 4), nn.Linear(4, 2))(np.ones((2, 5, 3), "f")),
+        DTypeError,
+        r"Linear\(4, 2\) takes one array, received a tuple of 2: .* take the first",
+    ),
     (lambda: nn.Linear(2.5, 2), ShapeError, r"received \(2.5, 2\)"),
     (lambda: nn.Linear(3, 2, dtype=int), DTypeError, r"must be float32 or float64"),
     (

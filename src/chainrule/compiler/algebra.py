@@ -71,12 +71,13 @@ def gate_of(function: Any) -> Primitive:
 
 ADD, SUB, MUL, DIV = map(gate_of, (ops.add, ops.subtract, ops.multiply, ops.divide))
 NEG, ABS, WHERE, NOT = map(gate_of, (ops.negative, ops.abs, ops.where, ops.logical_not))
+NOT_EQUAL = gate_of(ops.not_equal)
 AND, OR, INVERT = map(gate_of, (ops.logical_and, ops.logical_or, ops.bitwise_invert))
 MAXIMUM, MINIMUM, RELU = map(gate_of, (ops.maximum, ops.minimum, ops.relu))
 SCALE = gate_of(ops.scale_gradient)
 COMMUTATIVE = frozenset((
     ADD, MUL, SCALE, AND, OR,  # max(0, -0) is the first of them
-    *map(gate_of, (ops.equal, ops.not_equal, ops.logical_xor, ops.bitwise_and, ops.bitwise_or,
+    NOT_EQUAL, *map(gate_of, (ops.equal, ops.logical_xor, ops.bitwise_and, ops.bitwise_or,
                    ops.bitwise_xor)),
 ))  # fmt: skip
 STEPS = tuple(map(gate_of, (ops.sign, ops.floor, ops.ceil, ops.trunc, ops.round)))

@@ -181,29 +181,39 @@ def emit_loops(
     start = f.mul(thread, per)
     stop = f.index(f.add(start, per))
     stop = f.select(f.cmp("slt", stop, const(total, "i64")), stop, const(total, "i64"))
-    if loops[0][0] == along and len(loops) > 1:  # the vector loop outside: entries in blocks
-        _split_vectors(f, loops, along, lanes, start, stop, indices, body)
+    if loops[0][0] == along and len(loops) > 1:  # each thread has vectors of its own
+        _split_vectors(f, loops, lanes, (start, stop), indices, body, bool(kernel.ordered))
     else:
         nest(0, indices, (start, stop))
     return emitted
 
 
 def _split_vectors(
-    f: Function, loops: list[tuple[Symbol, int]], along: Symbol, lanes: int, start: Index,
-    stop: Value, indices: dict[Symbol, Index], body: Any,
+    f: Function, loops: list[tuple[Symbol, int]], lanes: int, bounds: tuple[Index, Value],
+    indices: dict[Symbol, Index], body: Any, inside: bool,
 ) -> None:  # fmt: skip
-    """The vector loop as the outermost one; the others run for each vector."""
+    """The first loop goes over vectors, from one bound to the other; the others over all.
 
-    def nest(k: int, indices: dict[Symbol, Index], active: int) -> None:
-        if k == len(loops):
-            body(indices, active)
+    It is the outermost one, with the entries of a vector in a block; or, with `inside`, the
+    innermost one, as additions that meet are best done: rows are read and written as they lie.
+    """
+    (along, n), *others = loops
+
+    def nest(k: int, indices: dict[Symbol, Index], run: Any) -> None:
+        if k == len(others):
+            run(indices)
             return
-        s, m = loops[k]
+        s, m = others[k]
         with f.loop(0, m) as i:
-            nest(k + 1, {**indices, s: i}, active)
+            nest(k + 1, {**indices, s: i}, run)
 
-    n = loops[0][1]
-    _vectors(f, n, lanes, start, stop, lambda i, active: nest(1, {**indices, along: i}, active))
+    def vectors(indices: dict[Symbol, Index], run: Any) -> None:
+        _vectors(f, n, lanes, *bounds, lambda i, active: run({**indices, along: i}, active))
+
+    if inside:
+        nest(0, indices, lambda here: vectors(here, body))
+    else:
+        vectors(indices, lambda here, active: nest(0, here, lambda at: body(at, active)))
 
 
 def _vectors(f: Function, n: int, lanes: int, start: Index, stop: Index, body: Any) -> None:

@@ -57,13 +57,19 @@ class Linear(Module):
 
     def forward(self, x: ArrayLike) -> Tensor:
         """x·W + b."""
+        inputs, outputs = self.weight.shape
+        title = f"{self._where()}Linear({inputs}, {outputs}) takes"
+        if isinstance(x, tuple) and any(isinstance(part, (tuple, Tensor)) for part in x):
+            raise DTypeError(
+                f"{title} one array, received a tuple of {len(x)}: of what a recurrent layer "
+                "gives, (outputs, state), take the first"
+            )
+        x = to_tensor(x)
         try:
             y = matmul(x, self.weight)
         except ShapeError:
-            inputs, outputs = self.weight.shape
             raise ShapeError(
-                f"{self._where()}Linear({inputs}, {outputs}) takes arrays with a last axis of "
-                f"{inputs}, received shape {np.shape(x)}"
+                f"{title} arrays with a last axis of {inputs}, received shape {x.shape}"
             ) from None
         return y if self.bias is None else y + self.bias
 
