@@ -26,6 +26,12 @@ from tests.compiler.graphs import (
 )
 
 
+EIGHTS = np.arange(64.0).reshape(8, 8) - 30
+ROWS = np.array([0, 2, 2, 1, 0, 2, 1, 1, 0])
+GROWING = ("_apart", "_product_of_rows", "_sum_of_products")
+"""Rules that make more gates, which have less to do."""
+
+
 class Case(NamedTuple):
     rule: str
     function: Callable[..., Any]
@@ -168,6 +174,16 @@ CASES = [
          "pad reshape slice", (np.ones((3, 2)),), signs=False),
     unlike("_apart", lambda u: cr.vjp(lambda x: cr.windows(x, 3, stride=2), SPECIAL)[1](u)[0],
            "fold", np.ones((3, 3))),
+    Case("_product_of_rows", lambda e, u: e[ROWS] @ u, "contract gather",
+         (EIGHTS[:3], EIGHTS)),
+    Case("_product_of_rows", lambda e, u: e[ROWS].T @ u, "contract scatter_add", (EIGHTS[:3], np.ones((9, 2)))),
+    unlike("_product_of_rows", lambda e, u: e[ROWS] @ u, "contract gather", EIGHTS[:5], EIGHTS),
+    unlike("_product_of_rows", lambda e, u: e[ROWS].T @ u, "contract gather", EIGHTS[:5],
+           np.ones((9, 2))),
+    Case("_sum_of_products", lambda x, u: cr.vjp(lambda e: e[ROWS], EIGHTS[:3])[1](x @ u.T)[0],
+         "contract scatter_add", (np.ones((9, 2)), np.ones((8, 2)))),
+    unlike("_sum_of_products", lambda x, u: cr.vjp(lambda e: e[ROWS], EIGHTS[:5])[1](x @ u.T)[0],
+           "contract scatter_add", np.ones((9, 2)), np.ones((8, 2))),
 ]  # fmt: skip
 
 
@@ -188,7 +204,7 @@ def test_rule(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     for primitive, rules in algebra.RULES.items():
         monkeypatch.setitem(algebra.RULES, primitive, [watched(rule) for rule in rules])
     graph = traced(case.function, *case.arrays)
-    new = checked(graph, *case.arrays, signs=case.signs, grows=case.rule == "_apart")
+    new = checked(graph, *case.arrays, signs=case.signs, grows=case.rule in GROWING)
     assert (case.rule in fired) == case.fires
     assert sorted(names(new)) == sorted(case.left.split())
 

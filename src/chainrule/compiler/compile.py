@@ -11,6 +11,7 @@ import inspect
 import os
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from itertools import repeat
@@ -70,12 +71,15 @@ class Specialization:
         self.executable = Executable(graph, host())
         assigned = [v for v, _ in graph.assignments]
         whole = not self.executable.calls_python and not captured.added  # done, or not done
-        self.slots = Slots(captured.variables, assigned, in_place=whole)
+        self.plain = all(plain(x) is x for x in captured.constants)
+        self.same = self.plain and not captured.entered
+        """Whether the arrays that are read, beside arguments, are those of `slots`."""
+        beside = captured.constants if self.same else []
+        self.slots = Slots(captured.variables, assigned, beside, in_place=whole)
         self.outputs = [
             (x.type.shape, x.type.dtype) if isinstance(x, Node) else (x.shape, x.dtype)
             for x in graph.outputs
         ]
-        self.plain = all(plain(x) is x for x in captured.constants)
         self.holders = [x for x, _ in captured.gradients]
         self.without = [not there for _, there in captured.gradients]
         for x in self.holders:
@@ -137,7 +141,7 @@ class Specialization:
 
     def fits(self) -> bool:
         """Whether all is outside as it was when the function was traced."""
-        return self.surroundings.same() and self.has_gradients()
+        return self.surroundings.same() and (not self.holders or self.has_gradients())
 
     def has_gradients(self) -> bool:
         """Whether gradients are there, or not, as they were when the function was traced."""
@@ -148,16 +152,18 @@ class Specialization:
         captured = self.captured
         read, written, fresh = self.slots.arrays()
         version = None if fresh else self.slots.version
-        if captured.entered or captured.constants:
+        if not self.same:
             gradients = [plain(x.grad._value) for x in captured.entered]  # type: ignore[union-attr]
             constants = captured.constants if self.plain else map(plain, captured.constants)
             read, version = [*read, *gradients, *constants], None
         outputs = [np.empty(shape, dtype) for shape, dtype in self.outputs]
         self.executable.run(arrays, read, outputs, written, version=version)
         results = list(map(constant, outputs))
-        if fresh or captured.cleared or captured.added:
+        if fresh or captured.added:
             self._settle(fresh, results[self.results :])
             del results[self.results :]
+        elif captured.cleared:
+            _clear(captured.cleared)
         for k in self.severed:
             y = results[k]
             y._node = Node(SEVERED, (), {}, y._value, None, caller())
@@ -173,8 +179,7 @@ class Specialization:
             try:
                 for slot, array in fresh:
                     slot.bind(array)
-                for x in self.captured.cleared:
-                    x._grad = None
+                _clear(self.captured.cleared)
                 for x, gradient in zip(self.captured.added, gradients, strict=True):
                     x._grad = gradient
                 break
@@ -182,6 +187,11 @@ class Specialization:
                 interrupt = error
         if interrupt is not None:
             raise interrupt
+
+
+def _clear(tensors: Sequence[Tensor]) -> None:
+    """Take away the gradients of all of them: no interrupt comes in between."""
+    deque(map(setattr, tensors, repeat("_grad"), repeat(None)), 0)
 
 
 class Compiled:

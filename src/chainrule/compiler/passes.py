@@ -29,7 +29,7 @@ from ..ops.control import COND, REMAT
 from ..ops.custom import Custom, Derived
 from ..ops.dispatch import BROADCAST
 from ..ops.loop import SCAN, Loop
-from . import algebra, lookups  # noqa: F401: it enters rules
+from . import algebra, lookups  # noqa: F401 (lookups enters rules)
 from .algebra import COMMUTATIVE, READS, RULES, SMALL, Facts, Gate, learn, splat, spread
 from .convolution import transposed_windows
 

@@ -98,13 +98,15 @@ ALONE = _references_alone()
 class Slots:
     """The slots of the variables that a compiled function reads, and of those that it assigns.
 
+    `beside` are arrays that it reads, too, after those of the variables.
     With `in_place` False new values always go into new arrays: for code that may fail on its way.
     """
 
     def __init__(
-        self, read: Sequence[Tensor], assigned: Sequence[Tensor], in_place: bool = True
-    ) -> None:
-        self.in_place = in_place
+        self, read: Sequence[Tensor], assigned: Sequence[Tensor], beside: Sequence[Array] = (),
+        in_place: bool = True,
+    ) -> None:  # fmt: skip
+        self.in_place, self.beside = in_place, beside
         self.read, self.assigned = list(map(slot_of, read)), list(map(slot_of, assigned))
         self.slots = list(dict.fromkeys([*self.read, *self.assigned]))
         self.variables = [s.variable for s in self.slots]
@@ -123,7 +125,8 @@ class Slots:
             for slot in self.slots:
                 if slot.variable._value is not slot.array:  # assigned elsewhere
                     slot.adopt()
-            self.natives = [s.native for s in self.read], [s.native for s in self.assigned]
+            read = [*(s.native for s in self.read), *self.beside]
+            self.natives = read, [s.native for s in self.assigned]
             self.version += 1
         read, written = self.natives
         if self.in_place and references(self.assigned) == self.alone:

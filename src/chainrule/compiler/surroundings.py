@@ -13,8 +13,7 @@ import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from itertools import chain
-from operator import attrgetter, is_, length_hint
+from operator import attrgetter, length_hint
 from types import FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
@@ -32,10 +31,12 @@ CALLED = ("__call__", "__init__", "forward", "backward")
 """Methods that are called without being named."""
 MISSING = object()
 VERSION = attrgetter("_version")
-READERS: tuple[Callable[[Any, Any], Any], ...] = (
-    getattr, dict.get, MappingProxyType.get, list.__getitem__, length_hint,
-)  # fmt: skip
-ATTRIBUTE, ENTRY, MEMBER, ITEM, SIZE = READERS
+Reader = Callable[[Any, Any], Any]
+ATTRIBUTE: Reader = getattr
+ENTRY: Reader = dict.get
+MEMBER: Reader = MappingProxyType.get
+ITEM: Reader = list.__getitem__
+SIZE: Reader = length_hint
 LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
@@ -100,24 +101,22 @@ class Surroundings:
         self.watches = [w for w in search.watches if w.now() is w.value]
         self.attributes = [w for w in search.attributes if w.now() is w.value]
         self.modules = search.modules
+        self._names: dict[str, Any] = {}
+        for k, w in enumerate(self.watches):
+            self._names.update({f"read{k}": w.read, f"holder{k}": w.holder, f"key{k}": w.key})
+        # one expression of all, in Python's own code: half of the time that a loop takes
+        terms = [f"read{k}(holder{k}, key{k}) is value{k}" for k in range(len(self.watches))]
+        self._unchanged = eval("lambda: " + (" and ".join(terms) or "True"), self._names)
         self._keep()
 
     def _keep(self) -> None:
-        self.watches.sort(key=lambda w: READERS.index(w.read))
-        parts = [(read, [w for w in self.watches if w.read is read]) for read in READERS]
-        self.groups = [
-            (read, [w.holder for w in part], [w.key for w in part]) for read, part in parts if part
-        ]
-        self.values = [w.value for w in self.watches]
+        self._names.update((f"value{k}", w.value) for k, w in enumerate(self.watches))
         self.versions = list(map(VERSION, self.modules))
 
     def same(self) -> bool:
         """Whether all are what they were: the quick check of each call."""
         try:
-            now = chain.from_iterable([map(*group) for group in self.groups])
-            return all(map(is_, now, self.values)) and (
-                [*map(VERSION, self.modules)] == self.versions
-            )
+            return self._unchanged() and [*map(VERSION, self.modules)] == self.versions
         except (AttributeError, IndexError, ValueError):
             return False
 
