@@ -25,7 +25,6 @@ from tests.compiler.graphs import (
     twice,
 )
 
-
 EIGHTS = np.arange(64.0).reshape(8, 8) - 30
 ROWS = np.array([0, 2, 2, 1, 0, 2, 1, 1, 0])
 GROWING = ("_apart", "_product_of_rows", "_sum_of_products")
@@ -176,7 +175,8 @@ CASES = [
            "fold", np.ones((3, 3))),
     Case("_product_of_rows", lambda e, u: e[ROWS] @ u, "contract gather",
          (EIGHTS[:3], EIGHTS)),
-    Case("_product_of_rows", lambda e, u: e[ROWS].T @ u, "contract scatter_add", (EIGHTS[:3], np.ones((9, 2)))),
+    Case("_product_of_rows", lambda e, u: e[ROWS].T @ u, "contract scatter_add",
+         (EIGHTS[:3], np.ones((9, 2)))),
     unlike("_product_of_rows", lambda e, u: e[ROWS] @ u, "contract gather", EIGHTS[:5], EIGHTS),
     unlike("_product_of_rows", lambda e, u: e[ROWS].T @ u, "contract gather", EIGHTS[:5],
            np.ones((9, 2))),
