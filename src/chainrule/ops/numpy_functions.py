@@ -9,9 +9,19 @@ import numpy as np
 
 from ..core.context import CONTEXT
 from ..errors import MutationError, TraceError, UnsupportedError
-from . import arithmetic, contraction, creation, indexing, logic, reducing, shaping, special
+from . import (
+    arithmetic,
+    compositions,
+    contraction,
+    creation,
+    indexing,
+    logic,
+    reducing,
+    shaping,
+    special,
+)
 from . import transcendental as transcendentals
-from .dispatch import asarray, astype, broadcast_to, itself, to_tensor
+from .dispatch import astype, broadcast_to, itself, to_tensor
 from .operators import cumsum, diagonal, flatten, transpose
 from .tensor import Tensor, program_line
 
@@ -27,29 +37,8 @@ ALIASES = {
 }  # fmt: skip
 
 
-def _cumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
-    return reducing.cumulative_prod(flatten(x) if axis is None else x, axis=axis or 0, dtype=dtype)
-
-
-def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
-    if ord is not None and (isinstance(axis, tuple) or (axis is None and to_tensor(x).ndim > 1)):
-        _refuse(f"linalg.norm of a matrix with ord={ord}")
-    return contraction.vector_norm(x, axis=axis, keepdims=keepdims, ord=2 if ord is None else ord)
-
-
 def _size(x: Any, axis: int | None = None) -> int:
     return to_tensor(x).size if axis is None else to_tensor(x).shape[axis]
-
-
-def _join(axis: int) -> Any:
-    def join(arrays: Any) -> Tensor:
-        parts = [to_tensor(a) for a in arrays]
-        if axis == 0:
-            parts = [shaping.reshape(p, (1, -1)) if p.ndim < 2 else p for p in parts]
-            return shaping.concat(parts, axis=0)
-        return shaping.concat(parts, axis=0 if parts[0].ndim < 2 else 1)
-
-    return join
 
 
 OWN: dict[str, Any] = {
@@ -59,8 +48,6 @@ OWN: dict[str, Any] = {
     "ndim": lambda x: to_tensor(x).ndim,
     "size": _size,
     "ravel": flatten,
-    "vstack": _join(0),
-    "hstack": _join(1),
     "allclose": lambda a, b, **k: bool(np.allclose(np.asarray(a), np.asarray(b), **k)),
     "broadcast_to": broadcast_to,
     "astype": astype,
@@ -70,17 +57,12 @@ OWN: dict[str, Any] = {
     "array2string": lambda x, *a, **k: np.array2string(x.numpy(), *a, **k),
     "may_share_memory": lambda a, b: np.may_share_memory(np.asarray(a), np.asarray(b)),
     "shares_memory": lambda a, b: np.shares_memory(np.asarray(a), np.asarray(b)),
-    "isclose": lambda a, b, **k: asarray(np.isclose(np.asarray(a), np.asarray(b), **k)),
     "iscomplexobj": lambda x: False,
     "isrealobj": lambda x: True,
     "copy": itself,
-    "cumprod": _cumprod,
     "take": lambda x, indices, axis=None: indexing.take(
         flatten(x) if axis is None else x, indices, axis=axis
     ),
-    "norm": _norm,
-    "inner": lambda a, b: contraction.tensordot(a, b, axes=((-1,), (-1,))),
-    "vdot": lambda a, b: contraction.vecdot(flatten(a), flatten(b)),
     "exp2": lambda x: arithmetic.pow(2.0, x),
     "flipud": lambda x: shaping.flip(x, axis=0),
     "fliplr": lambda x: shaping.flip(x, axis=1),
@@ -88,8 +70,33 @@ OWN: dict[str, Any] = {
         diagonal(x, offset, axis1, axis2), axis=-1
     ),
     "diagonal": diagonal,
-    "split": lambda x, parts, axis=0: list(shaping.split(x, parts, axis=axis)),
+    "clip": compositions.clip_as_numpy,
+    "pad": compositions.pad_as_numpy,
+    "split": compositions.split_as_numpy,
+    "einsum": compositions.einsum_as_numpy,
+    "real": itself,
+    "conjugate": itself,
+    "vstack": compositions.joined(2, 0),
+    "hstack": compositions.joined(1, 1),
+    "dstack": compositions.joined(3, 2),
+    "vsplit": compositions.split_along(0),
+    "hsplit": compositions.split_along(1),
+    "dsplit": compositions.split_along(2),
+    "atleast_1d": compositions.at_least(1),
+    "atleast_2d": compositions.at_least(2),
+    "atleast_3d": compositions.at_least(3),
+    "deg2rad": compositions.radians,
+    "rad2deg": compositions.degrees,
 }
+OWN |= {
+    f.__name__: f for f in (
+        compositions.append, compositions.array_split, compositions.column_stack,
+        compositions.cross, compositions.cumprod, compositions.degrees, compositions.fmax,
+        compositions.fmin, compositions.inner, compositions.isclose, compositions.kron,
+        compositions.logaddexp2, compositions.nan_to_num, compositions.norm, compositions.radians,
+        compositions.rollaxis, compositions.rot90, compositions.sinc, compositions.vdot,
+    )
+}  # fmt: skip
 
 
 COUNTERPARTS = {name: getattr(room, name) for room in ROOMS for name in room.__all__}

@@ -7,6 +7,7 @@ map. So no class here states a derivative.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -429,11 +430,19 @@ def split(x: ArrayLike, parts: int | Sequence[int], /, *, axis: int = 0) -> tupl
     x = to_tensor(x)
     axis = normalize_axis(axis, x.ndim)
     n = x.shape[axis]
-    if isinstance(parts, int):
-        if parts < 1 or n % parts:
-            raise ShapeError(f"cannot split an axis of {n} into {parts} equal parts")
-        parts = [n // parts * k for k in range(1, parts)]
-    return tuple(slice_along(x, axis, a, b) for a, b in itertools.pairwise([0, *parts, n]))
+    if np.ndim(parts) == 0:
+        try:
+            count = operator.index(parts)  # type: ignore[arg-type]
+        except TypeError:
+            raise DTypeError(
+                f"split takes a number of parts, or indices to cut at, received {parts!r:.60}"
+            ) from None
+        if count < 1 or n % count:
+            raise ShapeError(f"cannot split an axis of {n} into {count} equal parts")
+        cuts = [n // count * k for k in range(1, count)]
+    else:
+        cuts = list(parts)  # type: ignore[arg-type]
+    return tuple(slice_along(x, axis, a, b) for a, b in itertools.pairwise([0, *cuts, n]))
 
 
 def roll(x: ArrayLike, /, shift: Any, *, axis: Any = None) -> Tensor:
