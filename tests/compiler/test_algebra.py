@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.compiler import algebra
+from chainrule.compiler import algebra, lookups
 from tests.compiler.graphs import (
     BOX,
     FINITE,
@@ -201,8 +201,9 @@ def test_rule(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 
         return apply
 
-    for primitive, rules in algebra.RULES.items():
-        monkeypatch.setitem(algebra.RULES, primitive, [watched(rule) for rule in rules])
+    for rules in (algebra.RULES, lookups.FASTER):
+        for primitive, own in rules.items():
+            monkeypatch.setitem(rules, primitive, [watched(rule) for rule in own])
     graph = traced(case.function, *case.arrays)
     new = checked(graph, *case.arrays, signs=case.signs, grows=case.rule in GROWING)
     assert (case.rule in fired) == case.fires
@@ -210,6 +211,7 @@ def test_rule(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_rule_has_cases() -> None:
-    rules = {rule.__name__ for rules in algebra.RULES.values() for rule in rules}
+    found = [*algebra.RULES.values(), *lookups.FASTER.values()]
+    rules = {rule.__name__ for own in found for rule in own}
     assert rules == {c.rule for c in CASES if c.fires}
     assert rules == {c.rule for c in CASES if not c.fires}

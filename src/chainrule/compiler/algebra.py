@@ -61,7 +61,8 @@ class Gate(NamedTuple):
 
 
 Rule = Callable[[Any, Gate], Any]
-RULES: dict[Primitive, list[Rule]] = {}
+Rules = dict[Primitive, list[Rule]]
+RULES: Rules = {}
 
 
 def gate_of(function: Any) -> Primitive:
@@ -87,12 +88,12 @@ BOUNDED = frozenset((
 """Gates that are finite wherever their operand is."""
 
 
-def rule(*primitives: Primitive) -> Callable[[Rule], Rule]:
+def rule(*primitives: Primitive, among: Rules = RULES) -> Callable[[Rule], Rule]:
     """Enter a rule for these gates."""
 
     def enter(function: Rule) -> Rule:
         for primitive in primitives:
-            RULES.setdefault(primitive, []).append(function)
+            among.setdefault(primitive, []).append(function)
         return function
 
     return enter

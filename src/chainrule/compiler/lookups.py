@@ -27,12 +27,14 @@ from ..ops.contraction import CONTRACT, LETTERS, parse
 from ..ops.dispatch import BROADCAST
 from ..ops.indexing import GATHER, SCATTER_ADD
 from ..ops.shaping import PERMUTE
-from .algebra import NOT_EQUAL, WHERE, Gate, by, facts, rule, spread, type_of, zeros
+from .algebra import NOT_EQUAL, WHERE, Gate, Rules, by, facts, rule, spread, type_of, zeros
 
 OFTEN = 2
 """How many times as many rows are looked up as the table has, at least."""
 WIDE = 8
 """Multiplications that a looked-up number takes part in, at least: fewer are as fast as a sum."""
+FASTER: Rules = {}
+"""Rules that make gates of other kinds, which have less to do."""
 
 
 class Lookup(NamedTuple):
@@ -113,7 +115,7 @@ def _contract(sweep: Any, k: int, operands: tuple[Any, Any], names: tuple[str, s
     return sweep.make(CONTRACT, (x, y), {"spec": f"{a},{b}->{out}"})
 
 
-@rule(CONTRACT)
+@rule(CONTRACT, among=FASTER)
 def _product_of_rows(sweep: Any, gate: Gate) -> Any:
     """x·U and xᵀ·u of looked-up rows x, the first and the second equation above."""
     a, b, out = parse(gate.params["spec"])
@@ -152,7 +154,7 @@ def _product_of_rows(sweep: Any, gate: Gate) -> Any:
     return None
 
 
-@rule(SCATTER_ADD)
+@rule(SCATTER_ADD, among=FASTER)
 def _sum_of_products(sweep: Any, gate: Gate) -> Any:
     """u·Uᵀ added to the rows of a table, the third equation."""
     x = gate.inputs[0]

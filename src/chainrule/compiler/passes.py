@@ -29,9 +29,10 @@ from ..ops.control import COND, REMAT
 from ..ops.custom import Custom, Derived
 from ..ops.dispatch import BROADCAST
 from ..ops.loop import SCAN, Loop
-from . import algebra, lookups  # noqa: F401 (lookups enters rules)
+from . import algebra
 from .algebra import COMMUTATIVE, READS, RULES, SMALL, Facts, Gate, learn, splat, spread
 from .convolution import transposed_windows
+from .lookups import FASTER
 
 OPAQUE = (Custom, Derived)
 """Gates of users: what they do beside giving a value is not known, so each is run as it stands."""
@@ -54,24 +55,28 @@ def simplify(graph: Graph, standing: Standing | None = None) -> Graph:
 
 
 def _simplified(graph: Graph, standing: Standing | None = None) -> Graph:
-    graph = settled(graph, standing)
+    graph = settled(graph, standing, faster=True)
     found = transposed_windows(graph)
-    return settled(_swept(graph, standing, found), standing) if found else graph
+    return settled(_swept(graph, standing, found), standing, faster=True) if found else graph
 
 
-def settled(graph: Graph, standing: Standing | None = None) -> Graph:
-    """A graph after sweeps until nothing changes; gates stay of the kinds they are."""
+def settled(graph: Graph, standing: Standing | None = None, faster: bool = False) -> Graph:
+    """A graph after sweeps until nothing changes; gates stay of the kinds they are.
+
+    With `faster` some become others that have less to do (lookups.py).
+    """
     graph = drop_dead(graph)
     while True:
-        again = _swept(graph, standing)
+        again = _swept(graph, standing, faster=faster)
         if again is graph:
             return graph
         graph = drop_dead(again)
 
 
-def _swept(graph: Graph, standing: Standing | None, rewrites: Any = None) -> Graph:
+def _swept(graph: Graph, standing: Standing | None, rewrites: Any = None, faster: bool = False
+           ) -> Graph:  # fmt: skip
     """The graph after one sweep; what stands for nodes is followed through it."""
-    sweep = Sweep(graph, rewrites=rewrites)
+    sweep = Sweep(graph, rewrites=rewrites, faster=faster)
     result = sweep.run()
     if standing is not None and result is not graph:
         for n, now in standing.items():
@@ -95,12 +100,13 @@ class Sweep:
 
     `uses` counts how often the nodes made so far are read, `facts` has what is known of them.
     `values` has what stands for a node of the graph, or for a leaf that is known; `rewrites` says
-    how to make some nodes otherwise.
+    how to make some nodes otherwise. With `faster` gates may become others that have less to do.
     """
 
     def __init__(self, graph: Graph, known: dict[Node, Any] | None = None,
-                 rewrites: dict[Node, Callable[[Sweep], Any]] | None = None) -> None:  # fmt: skip
-        self.graph = graph
+                 rewrites: dict[Node, Callable[[Sweep], Any]] | None = None,
+                 faster: bool = False) -> None:  # fmt: skip
+        self.graph, self.faster = graph, faster
         self.rewrites = rewrites or {}
         self.values: dict[Node, Any] = dict(known or {})
         self.nodes: list[Node] = []
@@ -163,7 +169,10 @@ class Sweep:
         found = _folded(self, primitive, inputs, params)
         if found is not None:
             return found
-        for rule in RULES.get(primitive, ()):
+        rules = RULES.get(primitive, [])
+        if self.faster:
+            rules = rules + FASTER.get(primitive, [])
+        for rule in rules:
             found = rule(self, Gate(primitive, inputs, params))
             if found is not None:
                 return found
