@@ -120,14 +120,15 @@ class Slots:
 
         All are written in place, or none: so a step that is interrupted is done or not done.
         """
-        if self.newest != Tensor._newest:
-            self.newest = Tensor._newest
+        newest = Tensor._newest
+        if self.newest != newest:
             for slot in self.slots:
                 if slot.variable._value is not slot.array:  # assigned elsewhere
                     slot.adopt()
             read = [*(s.native for s in self.read), *self.beside]
             self.natives = read, [s.native for s in self.assigned]
             self.version += 1
+            self.newest = newest  # last: after an interrupt on the way all is done again
         read, written = self.natives
         if self.in_place and references(self.assigned) == self.alone:
             return read, written, ()
