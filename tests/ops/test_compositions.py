@@ -75,6 +75,13 @@ CASES = {
     "vdot": lambda: (np.vdot, [V, V[::-1]], [M, M * 2]),
     "cumprod": lambda: (np.cumprod, [V], [M], [M, 1], [M, 0]),
     "norm": lambda: (np.linalg.norm, [V], [M], [V, 1], [M, None, 1], [M, None, (0, 1)], [M, 3, 0]),
+    "sort": lambda: (np.sort, [M], [M, None], [M, 0]),
+    "argsort": lambda: (np.argsort, [M], [M, None], [M, 0]),
+    "float_power": lambda: (np.float_power, [M * M + 1, 1.5], [np.arange(4), 20], [V * V, V]),
+    "fabs": lambda: (np.fabs, [M], [np.arange(-2, 3)]),
+    "rint": lambda: (np.rint, [V * 3], [np.arange(-2, 3)]),
+    "roll by two numbers": lambda: (lambda x: np.roll(x, (1, 2)), [M], [V]),
+    "diff beside numbers": lambda: (lambda x: np.diff(x, prepend=0, append=1.5), [V], [M]),
     "real": lambda: (np.real, [M]),
     "conj": lambda: (np.conj, [M]),
 }  # fmt: skip

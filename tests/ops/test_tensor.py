@@ -160,7 +160,7 @@ def test_operators_record_whichever_side_the_variable_is_on():
 
 def test_operators_with_what_is_no_number_are_type_errors():
     x = cr.asarray(X)
-    for other in ("text", None, object(), [1.0, 2.0, 3.0]):
+    for other in ("text", None, object()):
         with pytest.raises(TypeError):
             x + other
     assert (x == "text") is False

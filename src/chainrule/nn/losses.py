@@ -130,7 +130,7 @@ def _probabilities(q: Tensor, what: str) -> None:
 
 def _rescaling(weights: ArrayLike, like: Tensor, what: str) -> Tensor:
     """Weights that broadcast to `like`: finite, 0 or more, and of its dtype."""
-    w = astype(to_tensor(weights), like.dtype, copy=False)
+    w = astype(weights, like.dtype, copy=False)
     if w._value is not None and not (np.isfinite(w._value) & (w._value >= 0)).all():
         raise DataError(f"{what} must be finite and 0 or more, received {w._value!s:.60}")
     if broadcast_shapes(w.shape, like.shape) != like.shape:

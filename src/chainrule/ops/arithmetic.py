@@ -110,6 +110,8 @@ def conj(x: ArrayLike, /) -> Tensor:
 def imag(x: ArrayLike, /) -> Tensor:
     """The imaginary part of x: 0 everywhere."""
     x = to_tensor(x)
+    if x.dtype.char not in FLOATS:
+        return multiply(x, np.zeros((), x.dtype))
     return scale_gradient(x, np.zeros((), x.dtype))  # 0 also where x is infinite or NaN
 
 

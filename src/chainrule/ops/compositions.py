@@ -14,12 +14,11 @@ import numpy as np
 
 from ..core.types import FLOATS, normalize_axis
 from ..errors import ShapeError, UnsupportedError
-from .arithmetic import maximum, minimum, multiply
+from .arithmetic import abs, maximum, minimum, multiply, pow, round
 from .contraction import LETTERS, einsum, tensordot, vecdot, vector_norm
-from .dispatch import asarray, astype, floats, to_tensor
+from .dispatch import as_tensors, asarray, astype, floats, to_tensor
 from .logic import equal, isnan, where
 from .operators import flatten
-from .reducing import cumulative_prod
 from .shaping import (
     broadcast_arrays,
     concat,
@@ -129,7 +128,7 @@ def joined(n: int, axis: int) -> Callable[..., Tensor]:
     wide = at_least(n)
 
     def join(tup: Sequence[ArrayLike], *, dtype: Any = None, casting: str = "same_kind") -> Tensor:
-        parts = [wide(to_tensor(x)) for x in tup]
+        parts = [wide(x) for x in as_tensors(*tup)]
         found = concat(parts, axis=0 if parts and parts[0].ndim == 1 else axis)
         return found if dtype is None else astype(found, dtype)
 
@@ -138,13 +137,13 @@ def joined(n: int, axis: int) -> Callable[..., Tensor]:
 
 def column_stack(tup: Sequence[ArrayLike]) -> Tensor:
     """Vectors and matrices beside each other, vectors as columns."""
-    parts = [at_least(1)(x) for x in tup]
+    parts = [at_least(1)(x) for x in as_tensors(*tup)]
     return concat([expand_dims(x, axis=1) if x.ndim == 1 else x for x in parts], axis=1)
 
 
 def append(arr: ArrayLike, values: ArrayLike, axis: int | None = None) -> Tensor:
     """The entries of both, flat or along an axis."""
-    parts = [to_tensor(arr), to_tensor(values)]
+    parts = as_tensors(arr, values)
     return concat([flatten(x) for x in parts] if axis is None else parts, axis=axis or 0)
 
 
@@ -197,7 +196,7 @@ def rollaxis(a: ArrayLike, axis: int, start: int = 0) -> Tensor:
 
 def kron(a: ArrayLike, b: ArrayLike) -> Tensor:
     """Every product of an entry of a with b, in the places of that entry."""
-    x, y = to_tensor(a), to_tensor(b)
+    x, y = as_tensors(a, b)
     n = max(x.ndim, y.ndim)
     x, y = (reshape(t, (1,) * (n - t.ndim) + t.shape) for t in (x, y))
     apart = [reshape(t, tuple(m for k in t.shape for m in ((k, 1), (1, k))[j])) for j, t in
@@ -211,7 +210,8 @@ def cross(a: ArrayLike, b: ArrayLike, axisa: int = -1, axisb: int = -1, axisc: i
     """a × b of vectors with three entries."""
     if axis is not None:
         axisa = axisb = axisc = axis
-    x, y = moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)
+    x, y = as_tensors(a, b)
+    x, y = moveaxis(x, axisa, -1), moveaxis(y, axisb, -1)
     if x.shape[-1] != 3 or y.shape[-1] != 3:
         raise ShapeError(f"cross takes vectors of 3 entries, received {x.shape} and {y.shape}")
     x, y = broadcast_arrays(x, y)
@@ -240,19 +240,14 @@ def _letters(axes: Sequence[Any]) -> str:
 
 def inner(a: ArrayLike, b: ArrayLike) -> Tensor:
     """Σ over the last axes; a product with a number."""
-    x, y = to_tensor(a), to_tensor(b)
+    x, y = as_tensors(a, b)
     return tensordot(x, y, axes=((-1,), (-1,))) if x.ndim and y.ndim else multiply(x, y)
 
 
 def vdot(a: ArrayLike, b: ArrayLike) -> Tensor:
     """Σ of products of all entries."""
-    return vecdot(flatten(to_tensor(a)), flatten(to_tensor(b)))
-
-
-def cumprod(a: ArrayLike, axis: int | None = None, dtype: Any = None) -> Tensor:
-    """Products of the entries up to each one, of the flat array or along an axis."""
-    x = to_tensor(a)
-    return cumulative_prod(flatten(x) if axis is None else x, axis=axis or 0, dtype=dtype)
+    x, y = as_tensors(a, b)
+    return vecdot(flatten(x), flatten(y))
 
 
 def norm(x: ArrayLike, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -261,6 +256,31 @@ def norm(x: ArrayLike, ord: Any = None, axis: Any = None, keepdims: bool = False
         raise UnsupportedError(f"np.linalg.norm of a Tensor with ord={ord} takes vectors: give "
                                "an axis")  # fmt: skip
     return vector_norm(x, axis=axis, keepdims=keepdims, ord=2 if ord is None else ord)
+
+
+def flat_or_along(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """np.sort, np.argsort: without an axis of all entries."""
+
+    def ordered(a: ArrayLike, axis: int | None = -1, kind: Any = None, *, stable: Any = None
+                ) -> Tensor:  # fmt: skip
+        return function(flatten(to_tensor(a)), axis=0) if axis is None else function(a, axis=axis)
+
+    return ordered
+
+
+def float_power(x1: ArrayLike, x2: ArrayLike) -> Tensor:
+    """x1 ** x2 in float64."""
+    return pow(astype(x1, np.float64), astype(x2, np.float64))
+
+
+def fabs(x: ArrayLike) -> Tensor:
+    """|x| as a float."""
+    return abs(floats(x)[0])
+
+
+def rint(x: ArrayLike) -> Tensor:
+    """The nearest whole number as a float; an even one at ties."""
+    return round(floats(x)[0])
 
 
 def isclose(a: ArrayLike, b: ArrayLike, **tolerances: Any) -> Tensor:

@@ -19,7 +19,7 @@ from ..core.primitive import Array, Params, Primitive
 from ..core.types import ArrayType, Shape, ordered_axes, size_of
 from ..errors import DTypeError, ShapeError
 from .arithmetic import abs as abs_
-from .dispatch import bind, broadcast_to, to_tensor, together
+from .dispatch import as_tensors, bind, broadcast_to, to_tensor, together
 from .reducing import max as max_
 from .reducing import min as min_
 from .reducing import sum as sum_
@@ -173,7 +173,7 @@ def einsum(spec: str, /, *operands: ArrayLike) -> Tensor:
     """
     if not isinstance(spec, str):
         raise DTypeError(f"einsum takes a pattern like 'ij,jk->ik' first, received {spec!r:.60}")
-    return _run(spec, [to_tensor(x) for x in operands])
+    return _run(spec, as_tensors(*operands))
 
 
 def _run(spec: str, tensors: list[Tensor]) -> Tensor:
@@ -352,7 +352,7 @@ def matmul(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     >>> cr.matmul(cr.asarray([[1.0, 2.0]]), cr.asarray([3.0, 4.0]))
     asarray([11.])
     """
-    x, y = to_tensor(x1), to_tensor(x2)
+    x, y = as_tensors(x1, x2)
     spec, pattern = _matmul(x.shape, y.shape)
     if pattern is None or x.dtype is not y.dtype:
         return _run(spec, [x, y])
@@ -385,7 +385,7 @@ MATMUL = {
 
 def dot(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """NumPy's dot: the sum over the last axis of x1 and the second to last (or only) one of x2."""
-    x, y = to_tensor(x1), to_tensor(x2)
+    x, y = as_tensors(x1, x2)
     if not x.ndim or not y.ndim:
         return x * y
     return tensordot(x, y, axes=((x.ndim - 1,), (max(0, y.ndim - 2),)))
@@ -393,7 +393,7 @@ def dot(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
 
 def tensordot(x1: ArrayLike, x2: ArrayLike, /, *, axes: Any = 2) -> Tensor:
     """The sum of products over pairs of axes: so many last of x1 with first of x2, or two lists."""
-    x, y = to_tensor(x1), to_tensor(x2)
+    x, y = as_tensors(x1, x2)
     if isinstance(axes, int):
         if not 0 <= axes <= min(x.ndim, y.ndim):
             raise ShapeError(
@@ -421,7 +421,7 @@ def tensordot(x1: ArrayLike, x2: ArrayLike, /, *, axes: Any = 2) -> Tensor:
 
 def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """Σ x1·x2 along an axis, other axes broadcast."""
-    x, y = to_tensor(x1), to_tensor(x2)
+    x, y = as_tensors(x1, x2)
     if not x.ndim or not y.ndim:
         raise ShapeError(f"vecdot takes at least 1 axis, received {x.shape} and {y.shape}")
     shapes = x.shape, y.shape
@@ -433,7 +433,8 @@ def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Tensor:
 
 def outer(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
     """x1[i]·x2[j] of two vectors (other shapes are flattened)."""
-    return tensordot(reshape(x1, (-1,)), reshape(x2, (-1,)), axes=0)
+    x, y = as_tensors(x1, x2)
+    return tensordot(reshape(x, (-1,)), reshape(y, (-1,)), axes=0)
 
 
 def trace(x: ArrayLike, /, *, offset: int = 0, dtype: Any = None) -> Tensor:

@@ -12,6 +12,7 @@ from ..core.types import Shape, as_dtype, as_shape, broadcast_shapes, check_dtyp
 from ..errors import ShapeError, TraceError
 from .dispatch import (
     asarray,
+    astype,
     broadcast_to,
     check_device,
     common_dtype,
@@ -21,6 +22,7 @@ from .dispatch import (
     to_tensor,
 )
 from .logic import where
+from .number import TracedNumber
 from .tensor import ArrayLike, Tensor, as_array, constant, program_line
 
 __all__ = [
@@ -110,13 +112,25 @@ def arange(
 
 
 def linspace(
-    start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None,
+    start: ArrayLike, stop: ArrayLike, /, num: int, *, dtype: Any = None, device: Any = None,
     endpoint: bool = True,
 ) -> Tensor:  # fmt: skip
-    """`num` evenly spaced numbers from start to stop."""
-    target = _float_dtype(dtype, device)
+    """`num` evenly spaced numbers from start to stop; derivatives go through Tensors as ends."""
     (count,) = as_shape(num)
+    if isinstance(start, (Tensor, TracedNumber)) or isinstance(stop, (Tensor, TracedNumber)):
+        return _between(start, stop, count, dtype, endpoint)
+    target = _float_dtype(dtype, device)
     return constant(np.linspace(float(start), float(stop), count, endpoint).astype(target))
+
+
+def _between(start: ArrayLike, stop: ArrayLike, count: int, dtype: Any, endpoint: bool) -> Tensor:
+    """Numbers between two that may be traced or depend on variables, along a new first axis."""
+    first, last = floats(start, stop)
+    steps = np.arange(count) / max(1, count - 1 if endpoint else count)
+    shape = (count, *(1,) * max(first.ndim, last.ndim))
+    share = constant(steps.astype(first.dtype).reshape(shape))
+    found = first * (1.0 - share) + last * share
+    return found if dtype is None else astype(found, dtype, copy=False)
 
 
 def eye(
@@ -133,7 +147,8 @@ def _band(x: ArrayLike, k: int, lower: bool) -> Tensor:
     if x.ndim < 2:
         raise ShapeError(f"tril and triu take at least 2 axes, received shape {x.shape}")
     mask = np.tri(x.shape[-2], x.shape[-1], k if lower else k - 1, bool)
-    return where(mask, x, 0) if lower else where(mask, 0, x)
+    none = np.zeros((), x.dtype)
+    return where(mask, x, none) if lower else where(mask, none, x)
 
 
 def tril(x: ArrayLike, /, *, k: int = 0) -> Tensor:

@@ -238,8 +238,10 @@ def elementwise(primitive: Elementwise, *operands: ArrayLike) -> Tensor:
         dependent = any(isinstance(x, Tensor) and x._node is not None for x in operands)
     try:
         out = primitive.forward(*values)
-    except ValueError:
+    except ValueError as error:
         broadcast_shapes(*(np.shape(v) for v in values))  # says it with both shapes, if that is it
+        if "negative integer powers" in str(error):
+            raise DTypeError(f"{primitive.name}: {error} Cast to a float first") from None
         raise
     except TypeError:
         unify(primitive, operands)  # says it in words, if it is a dtype that the gate does not take
@@ -307,25 +309,35 @@ def gate(
 def unify(primitive: Elementwise, operands: Sequence[ArrayLike]) -> tuple[Any, ...]:
     """The operands in the common dtype; Python numbers beside arrays stay and take that dtype."""
     k = primitive.selectors
-    values = [operand(x) for x in operands[k:]]
+    values = [_meeting(x) for x in operands[k:]]
     if primitive.casts:
         dtype = primitive.computes(common_dtype(values))
         if dtype.char not in primitive.takes:
             raise DTypeError(f"{primitive.name} does not take {dtype}; it takes {kinds(primitive)}")
         alone = not any(hasattr(x, "dtype") for x in values)
-        values = [in_dtype(x, dtype) if alone or hasattr(x, "dtype") else x for x in values]
+        values = [x if x.__class__ in UNTYPED and not alone else in_dtype(x, dtype) for x in values]
     return (*(in_dtype(operand(x), bool_) for x in operands[:k]), *values)
+
+
+def _meeting(x: ArrayLike) -> Any:
+    """An operand; a list of Python numbers as it is, since it takes the dtype of arrays, too."""
+    return x if isinstance(x, (list, tuple)) and not is_typed(x) else operand(x)
 
 
 def in_dtype(x: Any, dtype: np.dtype[Any]) -> Any:
     """An operand in this dtype."""
     if isinstance(x, TracedNumber):
         return x.astype(dtype)
+    if isinstance(x, (list, tuple)):
+        return asarray(x, dtype=dtype)
     if isinstance(x, Tensor):
         return astype(x, dtype, copy=False)
     if isinstance(x, np.ndarray) and x.dtype != dtype and CONTEXT.get().trace is not None:
         return astype(constant(x), dtype)  # it may change between the runs of what is traced
-    return np.asarray(x, dtype)
+    try:
+        return np.asarray(x, dtype)
+    except OverflowError:
+        raise DTypeError(f"{x} does not fit into {dtype}; cast the array first") from None
 
 
 RANKS = {"b": 0, "i": 1, "u": 1, "f": 2}
@@ -339,6 +351,8 @@ def common_dtype(operands: Sequence[Any]) -> np.dtype[Any]:
     for x in operands:
         if hasattr(x, "dtype"):
             dtype = x.dtype if dtype is None else promote(dtype, x.dtype)
+        elif isinstance(x, (list, tuple)):
+            rank = max(rank, RANKS[as_array(x).dtype.kind])
         else:
             kind = x.kind if isinstance(x, TracedNumber) else x.__class__
             rank = max(rank, NUMBERS.index(kind))
@@ -351,11 +365,18 @@ def common_dtype(operands: Sequence[Any]) -> np.dtype[Any]:
 
 def together(*operands: ArrayLike, floating: bool = False) -> list[Tensor]:
     """The operands as Tensors of the dtype in which they meet; with `floating`, of a float."""
-    given = [operand(x) for x in operands]
+    given = [_meeting(x) for x in operands]
     dtype = common_dtype(given)
     if floating:
         dtype = to_float(dtype)
     return [to_tensor(in_dtype(x, dtype)) for x in given]
+
+
+def as_tensors(*operands: ArrayLike) -> list[Tensor]:
+    """The operands as Tensors; Python numbers, and lists of them, in the dtype of the others."""
+    if all(isinstance(x, (Tensor, ndarray)) for x in operands):
+        return [to_tensor(x) for x in operands]
+    return together(*operands)
 
 
 def floats(*operands: ArrayLike) -> list[Tensor]:
@@ -377,6 +398,8 @@ def astype(x: ArrayLike, dtype: Any, /, *, copy: bool = True, device: Any = None
     asarray([ 1, -1], dtype=int32)
     """
     target = as_dtype(dtype)
+    if isinstance(x, TracedNumber) or not is_typed(x):
+        return asarray(x, dtype=target)  # exactly, not by way of float32
     source = to_tensor(x)
     if source.dtype == target and not copy:
         return source
@@ -408,10 +431,13 @@ def asarray(
         return obj.astype(default if dtype is None else as_dtype(dtype))
     if copy is False and not isinstance(obj, np.ndarray):
         raise ValueError(f"an array of a {type(obj).__name__} needs a copy, and copy=False")
-    if isinstance(obj, (list, tuple)) and _holds_dependent(obj):
+    if isinstance(obj, (list, tuple)) and _holds_tensor(obj):
         from .shaping import stack
 
-        return stack([asarray(o, dtype=dtype) for o in obj])
+        lists = (list, tuple)
+        parts = [o if dtype is None and not isinstance(o, lists) else asarray(o, dtype=dtype)
+                 for o in obj]  # fmt: skip
+        return stack(parts)
     array = as_array(obj)
     target = None if dtype is None else as_dtype(dtype)
     if not is_typed(obj) and array.dtype.char in FLOATS:
@@ -440,12 +466,10 @@ def _check_range(array: Array, dtype: np.dtype[Any]) -> None:
         )
 
 
-def _holds_dependent(obj: Sequence[Any]) -> bool:
+def _holds_tensor(obj: Sequence[Any]) -> bool:
     return any(
-        x._node is not None if isinstance(x, Tensor)
-        else isinstance(x, (list, tuple)) and _holds_dependent(x)
-        for x in obj
-    )  # fmt: skip
+        isinstance(x, Tensor) or (isinstance(x, (list, tuple)) and _holds_tensor(x)) for x in obj
+    )
 
 
 def check_device(device: Any) -> None:

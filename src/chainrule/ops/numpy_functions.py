@@ -22,17 +22,17 @@ from . import (
 )
 from . import transcendental as transcendentals
 from .dispatch import astype, broadcast_to, itself, to_tensor
-from .operators import cumsum, diagonal, flatten, transpose
+from .operators import cumprod, cumsum, diagonal, flatten, rounded, transpose
 from .tensor import Tensor, program_line
 
 ROOMS = (
     arithmetic, transcendentals, logic, special, reducing, shaping, contraction, indexing, creation,
 )  # fmt: skip
 ALIASES = {
-    "absolute": "abs", "true_divide": "divide", "power": "pow", "float_power": "pow",
-    "mod": "remainder", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
-    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "rint": "round", "around": "round",
-    "fabs": "abs", "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
+    "absolute": "abs", "true_divide": "divide", "power": "pow", "mod": "remainder",
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2",
+    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
+    "invert": "bitwise_invert", "left_shift": "bitwise_left_shift",
     "right_shift": "bitwise_right_shift", "concatenate": "concat", "amax": "max", "amin": "min",
 }  # fmt: skip
 
@@ -44,6 +44,11 @@ def _size(x: Any, axis: int | None = None) -> int:
 OWN: dict[str, Any] = {
     "transpose": lambda x, axes=None: transpose(x, axes),
     "cumsum": cumsum,
+    "cumprod": cumprod,
+    "round": rounded,
+    "around": rounded,
+    "sort": compositions.flat_or_along(reducing.sort),
+    "argsort": compositions.flat_or_along(reducing.argsort),
     "shape": lambda x: to_tensor(x).shape,
     "ndim": lambda x: to_tensor(x).ndim,
     "size": _size,
@@ -91,10 +96,12 @@ OWN: dict[str, Any] = {
 OWN |= {
     f.__name__: f for f in (
         compositions.append, compositions.array_split, compositions.column_stack,
-        compositions.cross, compositions.cumprod, compositions.degrees, compositions.fmax,
+        compositions.cross, compositions.degrees, compositions.fabs, compositions.float_power,
+        compositions.fmax,
         compositions.fmin, compositions.inner, compositions.isclose, compositions.kron,
         compositions.logaddexp2, compositions.nan_to_num, compositions.norm, compositions.radians,
-        compositions.rollaxis, compositions.rot90, compositions.sinc, compositions.vdot,
+        compositions.rint, compositions.rollaxis, compositions.rot90, compositions.sinc,
+        compositions.vdot,
     )
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from .dispatch import UNTYPED, astype, itself, to_tensor
 from .number import TracedNumber
 from .tensor import ArrayLike, Tensor
 
-OPERANDS = (Tensor, np.ndarray, np.generic, *UNTYPED)
+OPERANDS = (Tensor, np.ndarray, np.generic, list, tuple, complex, *UNTYPED)
 Function = Callable[..., Any]
 
 BINARY: dict[str, tuple[str, Function]] = {
@@ -90,6 +90,18 @@ def _method(function: Function) -> Function:
     return method
 
 
+def _spread(function: Function) -> Function:
+    """std and var: also with NumPy's name for the correction."""
+
+    def method(self: Tensor, axis: Any = None, *, correction: float = 0.0,
+               ddof: float | None = None, keepdims: bool = False) -> Any:  # fmt: skip
+        correction = correction if ddof is None else ddof
+        return function(self, axis=axis, correction=correction, keepdims=keepdims)
+
+    method.__doc__ = function.__doc__
+    return method
+
+
 def _reshape(self: Tensor, *shape: Any, copy: bool | None = None) -> Tensor:
     """The same entries in another shape; one size may be -1."""
     sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
@@ -113,6 +125,25 @@ def cumsum(x: ArrayLike, axis: int | None = None, dtype: Any = None) -> Tensor:
     """Running sums along an axis (of all entries by default)."""
     x = flatten(x) if axis is None else x
     return reducing.cumulative_sum(x, axis=axis or 0, dtype=dtype)
+
+
+def cumprod(x: ArrayLike, axis: int | None = None, dtype: Any = None) -> Tensor:
+    """Running products along an axis (of all entries by default)."""
+    x = flatten(x) if axis is None else x
+    return reducing.cumulative_prod(x, axis=axis or 0, dtype=dtype)
+
+
+def rounded(x: ArrayLike, decimals: int = 0) -> Tensor:
+    """x to so many decimals, with an even last digit at ties, as NumPy has it."""
+    y = to_tensor(x)
+    if not decimals or (y.dtype.kind in "iu" and decimals > 0):
+        return arithmetic.round(y)
+    if y.dtype.kind != "f":
+        raise UnsupportedError(f"round to {decimals} decimals takes floats, received {y.dtype}")
+    scale = 10.0 ** abs(decimals)
+    if decimals > 0:
+        return arithmetic.divide(arithmetic.round(arithmetic.multiply(y, scale)), scale)
+    return arithmetic.multiply(arithmetic.round(arithmetic.divide(y, scale)), scale)
 
 
 def diagonal(x: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
@@ -152,8 +183,10 @@ def attach() -> None:
     for name, function in COMPARISONS.items():
         methods[f"__{name}__"] = _operator(function)
     for name in ("sum", "mean", "max", "min", "prod", "all", "any", "argmax", "argmin",
-                 "std", "var"):  # fmt: skip
+                 ):  # fmt: skip
         methods[name] = _method(getattr(reducing, name))
+    for name in ("std", "var"):
+        methods[name] = _spread(getattr(reducing, name))
     methods |= {
         "__hash__": object.__hash__,
         "__neg__": arithmetic.negative,
@@ -180,16 +213,20 @@ def attach() -> None:
         "sort": _sort,
         "argsort": lambda self, axis=-1: reducing.argsort(self, axis=axis),
         "cumsum": cumsum,
+        "cumprod": cumprod,
         "diagonal": diagonal,
         "trace": lambda self, offset=0: contraction.trace(self, offset=offset),
-        "round": arithmetic.round,
-        "__round__": lambda self, ndigits=None: arithmetic.round(self),
+        "round": rounded,
+        "__round__": lambda self, ndigits=None: rounded(self, ndigits or 0),
         "repeat": lambda self, repeats, axis=None: indexing.repeat(self, repeats, axis=axis),
         "take": lambda self, indices, axis=None: indexing.take(self, indices, axis=axis),
         "nonzero": creation.nonzero,
         "conj": _copy,
         "__divmod__": lambda self, other: (self // other, self % other),
-        "__rdivmod__": lambda self, other: (other // self, to_tensor(other) % self),
+        "__rdivmod__": lambda self, other: (
+            arithmetic.floor_divide(other, self),
+            arithmetic.remainder(other, self),
+        ),
     }
     for name, method in methods.items():
         setattr(Tensor, name, method)

@@ -12,9 +12,27 @@ import numpy as np
 from ..core.indexmap import IndexMap, along_map, broadcast_map, cumsum_map
 from ..core.local import Diagonal, Linear, Local, Product
 from ..core.primitive import Array, LinearGate, Params, Reducing
-from ..core.types import FLOATS, ArrayType, Shape, float64, int64, normalize_axes, normalize_axis
+from ..core.types import (
+    FLOATS,
+    ArrayType,
+    Shape,
+    float64,
+    int64,
+    normalize_axes,
+    normalize_axis,
+    to_float,
+)
 from ..errors import ShapeError
-from .dispatch import SUM, astype, bind, itself, stop_gradient, to_tensor
+from .dispatch import (
+    SUM,
+    as_tensors,
+    astype,
+    bind,
+    broadcast_to,
+    itself,
+    stop_gradient,
+    to_tensor,
+)
 from .logic import equal, isinf, not_equal, where
 from .shaping import concat, flip, moveaxis, pad, reshape, slice_along
 from .tensor import ArrayLike, Tensor, constant
@@ -362,8 +380,10 @@ def diff(x: ArrayLike, /, *, axis: int = -1, n: int = 1, prepend: ArrayLike | No
     """x[1:] - x[:-1] along an axis, n times over."""
     x = to_tensor(x)
     axis = normalize_axis(axis, x.ndim)
-    parts = [p for p in (prepend, x, append) if p is not None]
-    x = concat(parts, axis=axis) if len(parts) > 1 else x
+    if prepend is not None or append is not None:
+        line = tuple(1 if k == axis else size for k, size in enumerate(x.shape))
+        parts = as_tensors(*(p for p in (prepend, x, append) if p is not None))
+        x = concat([p if p.ndim else broadcast_to(p, line) for p in parts], axis=axis)
     for _ in range(n):
         x = slice_along(x, axis, 1, None) - slice_along(x, axis, 0, -1)
     return itself(to_tensor(x))
@@ -373,6 +393,9 @@ def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> 
     """log Σ e^x along the axes, without overflow; derivative softmax(x)."""
     x = to_tensor(x)
     axes = normalize_axes(axis, x.ndim)
+    if 0 in (x.shape[a] for a in axes):  # the sum of nothing
+        shape = _ones(x.shape, axes) if keepdims else _without(x.shape, axes)
+        return constant(np.full(shape, -np.inf, to_float(x.dtype)))
     top = stop_gradient(max(x, axis=axes, keepdims=True))
     top = where(isinf(top), 0, top)  # all entries -∞ (or one ∞): nothing to subtract
     with np.errstate(divide="ignore"):  # of entries that are all -∞ it is -∞, without a warning

@@ -30,7 +30,7 @@ from ..core.types import (
     size_of,
 )  # fmt: skip
 from ..errors import AxisError, DTypeError, ShapeError
-from .dispatch import bind, broadcast_to, itself, to_tensor, together
+from .dispatch import as_tensors, astype, bind, broadcast_to, itself, to_tensor, together
 from .tensor import ArrayLike, Tensor
 
 __all__ = [
@@ -300,7 +300,7 @@ def pad(
     result = placed(x)
     if value.__class__ in (int, float) and value == 0:
         return result
-    return where(placed(np.ones(x.shape, bool)), result, to_tensor(value).astype(x.dtype))
+    return where(placed(np.ones(x.shape, bool)), result, astype(value, x.dtype, copy=False))
 
 
 def diagonal(x: ArrayLike, /, *, offset: int = 0, axis1: int = -2, axis2: int = -1) -> Tensor:
@@ -374,14 +374,14 @@ def concat(arrays: Sequence[ArrayLike], /, *, axis: int | None = 0) -> Tensor:
 
 def stack(arrays: Sequence[ArrayLike], /, *, axis: int = 0) -> Tensor:
     """The arrays, of one shape, along a new axis."""
-    tensors = [to_tensor(a) for a in arrays]
-    if not tensors:
+    parts = as_tensors(*arrays)
+    if not parts:
         raise ShapeError("stack takes at least one array, received none")
-    for t in tensors:
-        if t.shape != tensors[0].shape:
-            raise ShapeError(f"cannot stack shapes {tensors[0].shape} and {t.shape}: they differ")
-    return concat([expand_dims(t, axis) for t in tensors],
-                  axis=normalize_axis(axis, tensors[0].ndim + 1))  # fmt: skip
+    for t in parts:
+        if t.shape != parts[0].shape:
+            raise ShapeError(f"cannot stack shapes {parts[0].shape} and {t.shape}: they differ")
+    return concat([expand_dims(t, axis) for t in parts],
+                  axis=normalize_axis(axis, parts[0].ndim + 1))  # fmt: skip
 
 
 class Unstack(Primitive):
@@ -449,7 +449,8 @@ def roll(x: ArrayLike, /, shift: Any, *, axis: Any = None) -> Tensor:
     """The entries moved by `shift` places along the axes, around the end to the front."""
     x = to_tensor(x)
     if axis is None:
-        return reshape(roll(reshape(x, (x.size,)), shift, axis=0), x.shape)
+        moved = sum(as_tuple(shift))
+        return reshape(roll(reshape(x, (x.size,)), moved, axis=0), x.shape)
     shifts, axes = as_tuple(shift), as_tuple(axis)
     if len(shifts) == 1:
         shifts *= len(axes)

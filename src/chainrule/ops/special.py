@@ -8,7 +8,7 @@ import numpy as np
 
 from .arithmetic import abs, maximum
 from .dispatch import floats, itself, stop_gradient, to_tensor
-from .logic import equal, isinf, logical_and, logical_or, where
+from .logic import equal, isinf, less, logical_and, logical_or, where
 from .tensor import ArrayLike, Tensor
 from .transcendental import exp, log, log1p, sqrt
 
@@ -68,9 +68,9 @@ def clip(x: ArrayLike, /, min: ArrayLike | None = None, max: ArrayLike | None = 
     """x held between two bounds. The gradient passes on the closed interval, bounds included."""
     y = to_tensor(x)
     if min is not None:
-        y = where(y < min, min, y)
+        y = where(less(y, min), min, y)
     if max is not None:
-        y = where(y > max, max, y)
+        y = where(less(max, y), max, y)
     return itself(y)
 
 
