@@ -92,6 +92,9 @@ CASES = [
     unlike("_size_of_negative", lambda x: -cr.abs(x), "abs neg"),
     Case("_of_itself", lambda x: cr.maximum(x, x), ""),
     unlike("_of_itself", lambda x: cr.maximum(x, -x), "neg maximum"),
+    Case("_root", lambda x: x**0.5, "sqrt", (np.abs(SPECIAL),)),
+    unlike("_root", lambda x: x**0.25, "broadcast pow", np.abs(SPECIAL)),
+    unlike("_root", lambda x: x ** np.full(8, 0.5), "pow"),
     Case("_where", lambda c, x: cr.where(c, x, x), "", (TRUTH, SPECIAL)),
     Case("_where", lambda x: cr.where(np.ones(8, bool), x, cr.exp(x)), ""),
     Case("_where", lambda x: cr.where(False, x, -x), "neg"),
@@ -208,6 +211,16 @@ def test_rule(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     new = checked(graph, *case.arrays, signs=case.signs, grows=case.rule in GROWING)
     assert (case.rule in fired) == case.fires
     assert sorted(names(new)) == sorted(case.left.split())
+
+
+def test_roots_are_as_in_eager() -> None:
+    for dtype in ("f4", "f8"):
+        x = SPECIAL.astype(dtype)
+        with np.errstate(all="ignore"):
+            eager = np.asarray(cr.asarray(x) ** 0.5)
+        compiled = np.asarray(cr.compile(lambda x: x**0.5)(x))
+        np.testing.assert_array_equal(compiled, eager)
+        np.testing.assert_array_equal(np.signbit(compiled[3]), np.signbit(eager[3]))
 
 
 def test_every_rule_has_cases() -> None:

@@ -30,6 +30,7 @@ from ..core.indexmap import (
 from ..core.node import Node
 from ..core.primitive import LINK, Params, Primitive
 from ..core.types import FLOATS, ArrayType, Shape, TupleType
+from ..ops.arithmetic import _power
 from ..ops.contraction import CONTRACT, parse
 from ..ops.dispatch import BROADCAST, CAST, STOP_GRADIENT, SUM
 from ..ops.indexing import GATHER
@@ -74,6 +75,7 @@ ADD, SUB, MUL, DIV = map(gate_of, (ops.add, ops.subtract, ops.multiply, ops.divi
 NEG, ABS, WHERE, NOT = map(gate_of, (ops.negative, ops.abs, ops.where, ops.logical_not))
 NOT_EQUAL = gate_of(ops.not_equal)
 AND, OR, INVERT = map(gate_of, (ops.logical_and, ops.logical_or, ops.bitwise_invert))
+POW, SQRT = map(gate_of, (_power, ops.sqrt))
 MAXIMUM, MINIMUM, RELU = map(gate_of, (ops.maximum, ops.minimum, ops.relu))
 SCALE = gate_of(ops.scale_gradient)
 COMMUTATIVE = frozenset((
@@ -292,6 +294,14 @@ def _of_itself(sweep: Any, gate: Gate) -> Any:
 
 def _is_float(gate: Gate) -> bool:
     return type_of(gate.inputs[0]).dtype.char in FLOATS
+
+
+@rule(POW)
+def _root(sweep: Any, gate: Gate) -> Any:
+    """x^½ is √x where one number is the exponent: so NumPy has it, also of -∞ (NaN) and -0.0."""
+    x, y = gate.inputs
+    one = by(y, BROADCAST) or not (isinstance(y, Node) or y.ndim)
+    return sweep.make(SQRT, (x,), {}) if one and is_number(y, 0.5) and _is_float(gate) else None
 
 
 # -- conditions --------------------------------------------------------------------------------
