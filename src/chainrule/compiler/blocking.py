@@ -180,7 +180,7 @@ def plan(problem: Contraction, machine: Machine, threads: int) -> Plan:
     buffers = 2 + len(problem.others)
     offsets = [0] * buffers
     outer, inner = (
-        _merged([_forward(_padded(x, buffers), offsets) for x in loops])
+        merged([_forward(_padded(x, buffers), offsets) for x in loops])
         for loops in (problem.outer, problem.inner)
     )
     found = []
@@ -222,7 +222,7 @@ def _forward(loop: Loop, offsets: list[int]) -> Loop:
     return Loop(loop.size, tuple(-s for s in loop.strides))
 
 
-def _merged(loops: Sequence[Loop]) -> list[Loop]:
+def merged(loops: Sequence[Loop]) -> list[Loop]:
     """Loops that follow each other in every buffer made one; those of one step left out."""
     left = [loop for loop in loops if loop.size != 1]
     while True:

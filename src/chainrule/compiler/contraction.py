@@ -7,17 +7,16 @@ epilogue, while it is in a register. `blocking.py` decides how, `tiles.py` has t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import reduce
 from typing import NamedTuple
 
-import numpy as np
-
 from .blocking import PAGE, SMALL, Contraction, Loop, Piece, Plan, Split, entries, pieces, plan
-from .ir import Function, Index, Module, Value, const, scalar_type, vector
+from .ir import Function, Index, Module, Value, const, vector
 from .machine import Machine
 from .packing import packer
+from .sharing import Sharing
 from .tiles import Epilogue, Fetch, tile_sums
 
 __all__ = ["Contraction", "Emitted", "Epilogue", "Loop", "emit"]
@@ -72,23 +71,20 @@ class _Operand(NamedTuple):
     row: int
 
 
-class _Writer:
+class _Writer(Sharing):
     """One contraction being written."""
 
     def __init__(self, f: Function, problem: Contraction, chosen: Plan, machine: Machine,
                  epilogue: Epilogue, threads: int) -> None:  # fmt: skip
-        self.f, self.plan, self.machine, self.epilogue = f, chosen, machine, epilogue
-        self.dtype, self.threads = np.dtype(problem.dtype), threads
-        self.scalar = scalar_type(problem.dtype)
-        self.scalars = [self.scalar] * 2 + [scalar_type(d) for d in problem.others]
-        *buffers, self.scratch_at, self.thread, self.pool = f.parameters
+        super().__init__(f, problem.dtype, problem.others, threads)
+        self.plan, self.machine, self.epilogue = chosen, machine, epilogue
         if chosen.swap:
-            buffers[:2] = buffers[1], buffers[0]
+            self.buffers[:2] = self.buffers[1::-1]
         self.buffers = [
-            f.at(p, o, t) for p, o, t in zip(buffers, chosen.offsets, self.scalars, strict=True)
+            f.at(p, o, t)
+            for p, o, t in zip(self.buffers, chosen.offsets, self.scalars, strict=True)
         ]
         self.large = problem.large
-        self.scratch = 0
         self.kernels: dict[tuple[int, int], str] = {}
         self.blocked = chosen.blocks.parts > 1
         self.tile_size = chosen.runs.most * chosen.whole.size * chosen.width
@@ -139,37 +135,6 @@ class _Writer:
 
     # -- loops ----------------------------------------------------------------------------------
 
-    def nest(self, sizes: Sequence[int], known: list[Index],
-             body: Callable[[list[Index]], None]) -> None:  # fmt: skip
-        """Loops of these sizes inside those whose indices are known."""
-        if len(known) == len(sizes):
-            body(known)
-            return
-        with self.f.loop(0, sizes[len(known)]) as i:
-            self.nest(sizes, [*known, i], body)
-
-    def share(self, sizes: Sequence[int], body: Callable[[list[Index]], None]) -> None:
-        """A nest whose outer loops, as many as are needed, are split over the threads."""
-        f, split, total = self.f, 0, 1
-        while self.threads > 1 and split < len(sizes) and total < 16 * self.threads:
-            if total >= self.threads and total % self.threads == 0:
-                break
-            total *= sizes[split]
-            split += 1
-        if not split:
-            self.nest(sizes, [], body)
-            return
-        threads = f.index(self.threads)
-        first, last = (
-            f.op("sdiv", f.index(f.mul(f.add(self.thread, k), total)), threads) for k in (0, 1)
-        )
-        with f.loop(first, last) as item:
-            digits: list[Index] = []
-            for size in reversed(sizes[:split]):
-                digits.insert(0, f.op("srem", item, f.index(size)) if size > 1 else 0)
-                item = f.op("sdiv", item, f.index(size)) if size > 1 else item
-            self.nest(sizes, digits, body)
-
     def heights(self) -> list[tuple[int, tuple[int, int]]]:
         """The kinds of runs: how many rows, and from which run to which."""
         runs = self.plan.runs
@@ -184,20 +149,6 @@ class _Writer:
         return [(p.width, (0, p.panels - 1)), (rest, (p.panels - 1, p.panels))]
 
     # -- memory ---------------------------------------------------------------------------------
-
-    def room(self, size: int) -> Value:
-        """So many entries of scratch."""
-        at = self.f.at(self.scratch_at, self.scratch, "i8")
-        self.scratch += -(-size * self.dtype.itemsize // 64) * 64
-        return at
-
-    def shift(self, f: Function, at: Sequence[Value], index: Index,
-              strides: Sequence[int]) -> list[Value]:  # fmt: skip
-        """Addresses of others after so many steps of a loop."""
-        return [
-            f.at(p, f.mul(index, s), t)
-            for p, s, t in zip(at, strides[2:], self.scalars[2:], strict=True)
-        ]
 
     def summed(self, k: int, height: int) -> list[int]:
         """The strides of the summed loops in operand k, in tiles of so many rows."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import contraction
+from . import contraction, winograd
 from .block import Block
 from .emit import Emitted, emit_loops
 from .ir import Function, Index, Module, Value, const
@@ -130,10 +130,12 @@ class Program:
             }
             block.store_all(kernel.stores)
 
-        made = contraction.emit(
-            self.module, piece.name, problem, self.machine, epilogue, self.threads,
-            self.barrier_name,
-        )  # fmt: skip
+        around = self.machine, epilogue, self.threads, self.barrier_name
+        found = winograd.match(problem, self.machine)
+        if found is None:
+            made = contraction.emit(self.module, piece.name, problem, *around)
+        else:
+            made = winograd.emit(self.module, piece.name, problem, found, *around)
         kernel.summary = f"{made.parallel}; {made.summary}"
         piece.serial = "alone" in made.parallel
         own = {s for s, _ in kernel.loops}

@@ -1,0 +1,567 @@
+"""Convolutions of 3×3 with 4/9 of the multiplications: Winograd's F(2×2, 3×3).
+
+A square y of 2×2 outputs is a function of a square d of 4×4 inputs and the kernel g of 3×3:
+
+    y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A,   summed over channels between the brackets,
+
+16 multiplications where there were 36. Each of the 16 places is a product of matrices, (squares ×
+channels) · (channels × outputs), and `contraction.emit` writes it. The gradient by weights is the
+transpose: g = Gᵀ[(Bᵀ d B) ⊙ (A y Aᵀ)]G, summed over squares. (Lavin & Gray 2016, "Fast algorithms
+for convolutional neural networks"; Winograd 1980, "Arithmetic complexity of computations".)
+
+A convolution is known by its strides alone: two loops over pixels move in one operand like two
+loops of three steps over taps. Work is done a few squares at a time, so that what lies between the
+steps stays in the second cache. Entries of d are added before they are multiplied, so a number
+that is not finite, or so large that products could overflow, would spoil its neighbours: squares
+of numbers are summed on the way, and what has such numbers in it is computed directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import contraction
+from .blocking import PAGE, PARTS, Contraction, Loop, merged, pieces
+from .ir import Function, Index, Module, Value, const, vector
+from .machine import Machine
+from .sharing import Sharing
+from .tiles import Epilogue, lanes_of
+
+LEAST = 8_000_000
+"""Operations below which a convolution is computed directly."""
+GAIN = 8
+"""C·K / (C + K), for C channels and K outputs, from which the transforms are worth it."""
+SQUARES = 24
+"""Squares at a time that keep the products busy while they read the kernels."""
+HUGE = 1e30
+"""The sum of squares of numbers from which their products might overflow."""
+
+Matrix = tuple[tuple[float, ...], ...]
+BT: Matrix = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
+G: Matrix = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+AT: Matrix = ((1, 1, 1, 0), (0, 1, -1, -1))
+A: Matrix = tuple(zip(*AT, strict=True))
+GT: Matrix = tuple(zip(*G, strict=True))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the pictures: the loop over pixels and the loop over taps."""
+
+    pixel: Loop
+    tap: Loop
+
+    @property
+    def squares(self) -> int:
+        return self.pixel.size // 2
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """What a contraction is, if it is one. Strides are in the order (pictures, the other operand,
+    others…): with `swap`, B are the pictures. The other operand are kernels; with `by_weights` it
+    is the upstream gradient, and kernels are what is computed."""
+
+    swap: bool
+    by_weights: bool
+    batch: Loop
+    rows: Axis
+    columns: Axis
+    channel: Loop
+    lane: Loop
+
+
+def match(problem: Contraction, machine: Machine) -> Convolution | None:
+    """The convolution that a contraction is, if this way is possible and the shorter one."""
+    if problem.dtype != np.float32 or problem.flops < LEAST:
+        return None
+    for swap in (False, True):
+        nests = []
+        for loops in (problem.outer, problem.inner):
+            padded = [(*x.strides, *[0] * (2 + len(problem.others) - len(x.strides)))
+                      for x in loops]  # fmt: skip
+            turned = [(s[1], s[0], *s[2:]) if swap else s for s in padded]
+            nests.append([Loop(x.size, s) for x, s in zip(loops, turned, strict=True)
+                          if x.size != 1])  # fmt: skip
+        for by_weights in (False, True):
+            found = _read(*nests, swap, by_weights)
+            if found is not None and _worthwhile(found, machine):
+                return found
+    return None
+
+
+def _read(outer: list[Loop], inner: list[Loop], swap: bool, by_weights: bool) -> Convolution | None:
+    """The convolution that these loops are."""
+    taps, pixels = (outer, inner) if by_weights else (inner, outer)
+    axes = [
+        Axis(p, t) for t in taps for p in pixels
+        if t.size == 3 and t.strides[0] == p.strides[0] != 0 and p.size % 2 == 0
+        and bool(t.strides[1]) != by_weights and bool(p.strides[1]) == by_weights
+    ]  # fmt: skip
+    used = {id(x) for axis in axes for x in (axis.pixel, axis.tap)}
+    if len(axes) != 2 or len(used) != 4:
+        return None
+    axes.sort(key=lambda x: -abs(x.pixel.strides[0]))
+    outer, inner = ([x for x in loops if id(x) not in used] for loops in (outer, inner))
+    lanes = [x for x in outer if x.strides[0] == 0 and x.strides[1] != 0]
+    outer = [x for x in outer if x not in lanes]
+    channels, batch = (outer, inner) if by_weights else (inner, outer)
+    batch = merged(batch) or [Loop(1, (0,) * len(axes[0].pixel.strides))]
+    if not (len(lanes) == len(channels) == len(batch) == 1 and channels[0].strides[0] == 1):
+        return None
+    (lane,), (channel,), (batch_,) = lanes, channels, batch
+    if by_weights:
+        fits = lane.strides[1] == 1 and channel.strides[1] == 0
+    else:
+        fits = channel.strides[1] != 0 and batch_.strides[1] == 0
+    if not fits or 0 in (batch_.size, lane.size, channel.size):
+        return None
+    return Convolution(swap, by_weights, batch_, *axes, channel, lane)
+
+
+def _worthwhile(found: Convolution, machine: Machine) -> bool:
+    c, k = found.channel.size, found.lane.size
+    if c * k < GAIN * (c + k):
+        return False
+    copies = PARTS if found.by_weights else 2
+    return copies * 16 * c * k * 4 <= machine.l3
+
+
+def emit(module: Module, name: str, problem: Contraction, found: Convolution, machine: Machine,
+         epilogue: Epilogue, threads: int, barrier: str) -> contraction.Emitted:  # fmt: skip
+    """Add the convolution to the module, as `contraction.emit` does."""
+    parameters = [("ptr noalias readonly", "A"), ("ptr noalias readonly", "B")]
+    parameters += [("ptr", f"o{k}") for k in range(len(problem.others))]
+    tail = [("ptr", "scratch"), ("i64", "thread"), ("ptr", "pool")]
+    f = module.function(name, [*parameters, *tail])
+    kind = _Weights if found.by_weights else _Pictures
+    writer = kind(f, problem, found, machine, epilogue, threads, barrier)
+    writer.write()
+    said = f"3×3 by Winograd's F(2×2, 3×3): {writer.squares} squares at a time"
+    split = "tiles" if threads > 1 else "one thread alone"
+    return contraction.Emitted(name, writer.scratch, problem.flops, split, said, threads > 1)
+
+
+class _Writer(Sharing):
+    """What both have in common: squares of pictures, products for each of their 16 places."""
+
+    def __init__(self, f: Function, problem: Contraction, found: Convolution, machine: Machine,
+                 epilogue: Epilogue, threads: int, barrier: str) -> None:  # fmt: skip
+        super().__init__(f, problem.dtype, problem.others, threads)
+        self.problem, self.c, self.machine = problem, found, machine
+        self.epilogue, self.barrier = epilogue, barrier
+        self.original = list(self.buffers)
+        if found.swap:
+            self.buffers[:2] = self.buffers[1::-1]
+        self.lanes = machine.lanes(self.dtype)
+        self.wide = [-(-x.size // self.lanes) * self.lanes for x in (found.channel, found.lane)]
+        self.images, self.rows = self._together()
+        self.squares = self.images * self.rows * found.columns.squares
+        self.units = (found.batch.size // self.images, found.rows.squares // self.rows)
+        sizes = {p.lanes for x in (found.channel, found.lane) for p in self._rest(x.size)}
+        self.checked = {n: f.slot(vector(self.scalar, n)) for n in sorted({*sizes, self.lanes})}
+
+    def _together(self) -> tuple[int, int]:
+        """How many pictures, and how many rows of squares of each, are computed together."""
+        c = self.c
+        most = self.machine.l2 // 2 // (16 * sum(self.wide) * self.dtype.itemsize)
+        columns, rows = c.columns.squares, c.rows.squares
+        ways = [(n, rows) for n in _divisors(c.batch.size)]
+        ways += [(1, n) for n in _divisors(rows)]
+        ways.sort(key=lambda x: x[0] * x[1])
+        fit = [w for w in ways if w[0] * w[1] * columns <= most]
+        busy = [w for w in ways if w[0] * w[1] * columns >= SQUARES]
+        several = [w for w in fit if w[0] * w[1] * columns < 3 * SQUARES]
+        return (several or fit or busy or ways[-1:])[-1 if fit else 0]
+
+    # -- vectors --------------------------------------------------------------------------------
+
+    def _rest(self, size: int) -> list[contraction.Piece]:
+        return pieces(size % self.lanes, self.lanes, self.machine.masks)
+
+    def vectors(self, size: int, body: Callable[[Index, int, int], None]) -> None:
+        """body(start, lanes, active) for vectors of a contiguous loop."""
+        whole = size - size % self.lanes
+        if whole:
+            with self.f.loop(0, whole, self.lanes) as start:
+                body(start, self.lanes, self.lanes)
+        for p in self._rest(size):
+            body(whole + p.start, p.lanes, p.active)
+
+    def load(self, at: Value, stride: int, lanes: int, active: int) -> Value:
+        return loaded(self.f, at, stride, self.scalar, lanes, active)
+
+    # -- numbers that may spoil others ----------------------------------------------------------
+
+    def clear(self) -> None:
+        for lanes, slot in self.checked.items():
+            self.f.set(slot, const(0, vector(self.scalar, lanes)))
+
+    def check(self, x: Value) -> None:
+        slot = self.checked[x.lanes]
+        self.f.set(slot, self.f.fma(x, x, self.f.get(slot, x.type)))
+
+    def sum_checked(self) -> Value:
+        """The sum of squares of all that was checked since."""
+        f, total = self.f, const(0, self.scalar)
+        for lanes, slot in self.checked.items():
+            x = f.get(slot, vector(self.scalar, lanes))
+            total = f.op("fadd", total, lanes_of(f, [x], 1))
+        return total
+
+    def sum_of(self, at: Value, count: int) -> Value:
+        """The sum of so many numbers in memory."""
+        f, total = self.f, self.f.slot(self.scalar, const(0, self.scalar))
+        with f.loop(0, count) as k:
+            x = f.load(f.at(at, k, self.scalar), self.scalar)
+            f.set(total, f.op("fadd", f.get(total, self.scalar), x))
+        return f.get(total, self.scalar)
+
+    # -- squares --------------------------------------------------------------------------------
+
+    def plane(self, rows: int, wide: int) -> int:
+        """Entries from one of the 16 places to the next, so that they find place in a cache."""
+        size = rows * wide
+        return size + self.lanes * (size * self.dtype.itemsize % PAGE == 0)
+
+    def each_square(self, body: Callable[[Index, Index, Index, Index], None]) -> None:
+        """body(number, image, first row, first column) for the squares computed together."""
+        f, across = self.f, self.c.columns.squares
+        with (
+            f.loop(0, self.images) as image,
+            f.loop(0, self.rows) as row,
+            f.loop(0, across) as column,
+        ):
+            number = f.add(f.mul(f.add(f.mul(image, self.rows), row), across), column)
+            body(number, image, f.mul(row, 2), f.mul(column, 2))
+
+    def begin(self, indices: Sequence[Index]) -> tuple[Index, Index]:
+        """The first picture and the first row of a unit."""
+        return self.f.mul(indices[0], self.images), self.f.mul(indices[1], 2 * self.rows)
+
+    def move(self, at: Value, k: int, image: Index, row: Index, column: Index) -> Value:
+        """The address in operand k of a pixel."""
+        c = self.c
+        loops = (c.batch, c.rows.pixel, c.columns.pixel)
+        steps = zip((image, row, column), (x.strides[k] for x in loops), strict=True)
+        return self.f.at(at, self.f.affine([*steps]), self.scalar)
+
+    def squares_of(self, k: int, start: Value, to: Value, plane: int, matrix: Matrix) -> None:
+        """M d Mᵀ for every square d of operand k, at its 16 places in `to`; checked."""
+        f, c = self.f, self.c
+        size, wide = (c.channel.size, c.lane.size)[k], self.wide[k]
+        side = len(matrix[0])
+
+        def square(number: Index, image: Index, row: Index, column: Index) -> None:
+            at = self.move(start, k, image, row, column)
+
+            def one(first: Index, lanes: int, active: int) -> None:
+                here = f.at(at, first, self.scalar)
+                into = f.at(to, f.add(f.mul(number, wide), first), self.scalar)
+                found = [
+                    [self.load(self.move(here, k, 0, i, j), 1, lanes, active) for j in range(side)]
+                    for i in range(side)
+                ]
+                self.spread(transformed(f, matrix, found), into, plane)
+
+            self.vectors(size, one)
+
+        self.each_square(square)
+
+    def spread(self, square: Sequence[Sequence[Value]], to: Value, plane: int) -> None:
+        """A square of 4×4 to its 16 places."""
+        for n, x in enumerate(x for line in square for x in line):
+            self.check(x)
+            self.f.store(x, self.f.at(to, n * plane, self.scalar))
+
+    def gathered(self, at: Value, plane: int, lanes: int) -> list[list[Value]]:
+        """A square of 4×4 from its 16 places."""
+        f, type = self.f, vector(self.scalar, lanes)
+        return [
+            [f.load(f.at(at, (4 * i + j) * plane, self.scalar), type) for j in range(4)]
+            for i in range(4)
+        ]
+
+    # -- functions that are called --------------------------------------------------------------
+
+    def product(self, problem: Contraction, epilogue: Epilogue, what: str, machine: Machine
+                ) -> Callable[..., None]:  # fmt: skip
+        """A contraction for one thread; what calls it."""
+        f = self.f
+        name = f"{f.name}_{what}"
+        made = contraction.emit(f.module, name, problem, machine, epilogue, 1, "")
+        each = -(-made.scratch // 64) * 64
+        room = self.room(self.threads * each // self.dtype.itemsize) if made.scratch else None
+
+        def call(*arguments: Value) -> None:
+            scratch = Value("null", "ptr")
+            if room is not None:
+                scratch = f.at(room, f.mul(self.thread, each), "i8")
+            f.invoke(name, [*arguments, scratch, self.thread, self.pool])
+
+        return call
+
+    def directly(self, outer: Sequence[Loop]) -> Callable[..., None]:
+        """The contraction over other outer loops, with few instructions: it is seldom called."""
+        order = (1, 0) if self.c.swap else (0, 1)
+        loops = [Loop(x.size, (*(x.strides[k] for k in order), *x.strides[2:])) for x in outer]
+        return self.product(
+            replace(self.problem, outer=tuple(loops), large=()), self.epilogue, "direct",
+            replace(self.machine, registers=8),
+        )  # fmt: skip
+
+    def room_each(self, size: int) -> Value:
+        """So many entries of scratch for each thread; this thread's."""
+        size = -(-size // self.lanes) * self.lanes
+        return self.f.at(self.room(self.threads * size), self.f.mul(self.thread, size), self.scalar)
+
+    def wait(self) -> None:
+        if self.threads > 1:
+            self.f.invoke(self.barrier, [self.pool])
+
+
+class _Pictures(_Writer):
+    """Outputs of a convolution (or the gradient by its inputs, which is one)."""
+
+    def write(self) -> None:
+        f, c = self.f, self.c
+        (wide_c, wide_k), t = self.wide, self.squares
+        kernel_plane = self.plane(c.channel.size, wide_k)
+        kernels, sums = self.room(16 * kernel_plane), self.room(c.channel.size)
+        self.kernels(kernels, kernel_plane, sums)
+        self.wait()
+        in_kernels = self.sum_of(sums, c.channel.size)
+        in_plane, out_plane = self.plane(t, wide_c), self.plane(t, wide_k)
+        ins, outs = self.room_each(16 * in_plane), self.room_each(16 * out_plane)
+        multiply = self.product(
+            Contraction(
+                (
+                    Loop(16, (in_plane, kernel_plane, out_plane)),
+                    Loop(t, (wide_c, 0, wide_k)),
+                    Loop(c.lane.size, (0, 1, 1)),
+                ),
+                (Loop(c.channel.size, (1, wide_k)),), self.dtype, (self.dtype,),
+            ),
+            _store, "product", self.machine,
+        )  # fmt: skip
+        batch = Loop(self.images, c.batch.strides)
+        rows = Loop(2 * self.rows, c.rows.pixel.strides)
+        direct = self.directly([batch, rows, c.columns.pixel, c.lane])
+
+        def unit(indices: list[Index]) -> None:
+            image, row = self.begin(indices)
+            pictures = self.move(self.buffers[0], 0, image, row, 0)
+            others = self.place(self.buffers[2:], image, row, 0)
+            self.clear()
+            self.squares_of(0, pictures, ins, in_plane, BT)
+            total = f.op("fadd", self.sum_checked(), in_kernels)
+            with f.when(f.cmp("olt", total, const(HUGE, self.scalar))):
+                multiply(ins, kernels, outs)
+                self.each_square(lambda *place: self.outputs(outs, out_plane, others, *place))
+            with f.when(f.cmp("uge", total, const(HUGE, self.scalar))):
+                operands = [pictures, self.buffers[1]]
+                direct(*(operands[::-1] if c.swap else operands), *others)
+
+        self.share(self.units, unit)
+
+    def place(self, at: Sequence[Value], image: Index, row: Index, column: Index) -> list[Value]:
+        """Addresses in others of a pixel."""
+        c = self.c
+        for i, loop in ((image, c.batch), (row, c.rows.pixel), (column, c.columns.pixel)):
+            at = self.shift(self.f, at, i, loop.strides)
+        return list(at)
+
+    def kernels(self, to: Value, plane: int, sums: Value) -> None:
+        """G g Gᵀ for all kernels, shared by threads; for each channel a sum of squares."""
+        f, c = self.f, self.c
+        taps = c.rows.tap.strides[1], c.columns.tap.strides[1]
+
+        def channel(indices: list[Index]) -> None:
+            (i,) = indices
+            at = f.at(self.buffers[1], f.mul(i, c.channel.strides[1]), self.scalar)
+
+            def one(first: Index, lanes: int, active: int) -> None:
+                here = f.at(at, f.mul(first, c.lane.strides[1]), self.scalar)
+                into = f.at(to, f.add(f.mul(i, self.wide[1]), first), self.scalar)
+                found = [
+                    [
+                        self.load(f.at(here, y * taps[0] + x * taps[1], self.scalar),
+                                  c.lane.strides[1], lanes, active)
+                        for x in range(3)
+                    ]
+                    for y in range(3)
+                ]  # fmt: skip
+                self.spread(transformed(f, G, found), into, plane)
+
+            self.clear()
+            self.vectors(c.lane.size, one)
+            f.store(self.sum_checked(), f.at(sums, i, self.scalar))
+
+        self.share([c.channel.size], channel)
+
+    def outputs(self, sums: Value, plane: int, others: Sequence[Value], number: Index,
+                image: Index, row: Index, column: Index) -> None:  # fmt: skip
+        """Aᵀ[…]A and the epilogue for one square."""
+        f, c = self.f, self.c
+        at = self.place(others, image, row, column)
+
+        def one(first: Index, lanes: int, active: int) -> None:
+            here = f.at(sums, f.add(f.mul(number, self.wide[1]), first), self.scalar)
+            square = transformed(f, AT, self.gathered(here, plane, lanes))
+            beside = self.shift(f, at, first, c.lane.strides)
+            for i, line in enumerate(square):
+                for j, x in enumerate(line):
+                    pointers = self.place(beside, 0, i, j)
+                    self.epilogue(f, x, pointers, c.lane.strides[2:], active)
+
+        self.vectors(c.lane.size, one)
+
+
+class _Weights(_Writer):
+    """The gradient by weights, in parts: each a run of units of its own."""
+
+    def write(self) -> None:
+        f, c = self.f, self.c
+        (wide_c, wide_k), t = self.wide, self.squares
+        units = self.units[0] * self.units[1]
+        parts = min(PARTS, units)
+        plane = self.plane(c.channel.size, wide_k)
+        kernels, sums = self.room(parts * 16 * plane), self.room(parts)
+        planes = self.plane(t, wide_c), self.plane(t, wide_k)
+        squares = [self.room_each(16 * p) for p in planes]
+        multiply = self.product(
+            Contraction(
+                (
+                    Loop(16, (*planes, plane)),
+                    Loop(c.channel.size, (1, 0, wide_k)),
+                    Loop(c.lane.size, (0, 1, 1)),
+                ),
+                (Loop(t, (wide_c, wide_k)),), self.dtype, (self.dtype,),
+            ),
+            _add, "product", self.machine,
+        )  # fmt: skip
+        taps = [c.rows.tap, c.columns.tap]
+        direct = self.directly([*taps, c.channel, c.lane])
+
+        def part(indices: list[Index]) -> None:
+            (n,) = indices
+            own = f.at(kernels, f.mul(n, 16 * plane), self.scalar)
+            with f.loop(0, 16 * plane, self.lanes) as k:
+                zero = const(0, vector(self.scalar, self.lanes))
+                f.store(zero, f.at(own, k, self.scalar))
+            self.clear()
+            first, last = (
+                f.op("sdiv", f.index(f.mul(f.add(n, k), units)), f.index(parts)) for k in (0, 1)
+            )
+            with f.loop(first, last) as unit:
+                each = f.index(self.units[1])
+                image, row = self.begin([f.op("sdiv", unit, each), f.op("srem", unit, each)])
+                for k, matrix in ((0, BT), (1, A)):
+                    start = self.move(self.buffers[k], k, image, row, 0)
+                    self.squares_of(k, start, squares[k], planes[k], matrix)
+                multiply(*squares, own)
+            f.store(self.sum_checked(), f.at(sums, n, self.scalar))
+
+        self.share([parts], part)
+        self.wait()
+        total = self.sum_of(sums, parts)
+        with f.when(f.cmp("olt", total, const(HUGE, self.scalar))):
+            self.share([c.channel.size], lambda i: self.finish(i[0], kernels, plane, parts))
+        with ExitStack() as stack:
+            stack.enter_context(f.when(f.cmp("uge", total, const(HUGE, self.scalar))))
+            stack.enter_context(f.when(f.cmp("eq", self.thread, const(0, "i64"))))
+            direct(*self.original)
+
+    def finish(self, channel: Index, kernels: Value, plane: int, parts: int) -> None:
+        """Gᵀ[…]G of the sum of all parts, and the epilogue, for one channel."""
+        f, c = self.f, self.c
+        others = self.shift(f, self.buffers[2:], channel, c.channel.strides)
+
+        def one(first: Index, lanes: int, active: int) -> None:
+            at = f.at(kernels, f.add(f.mul(channel, self.wide[1]), first), self.scalar)
+            square = self.gathered(at, plane, lanes)
+            for n in range(1, parts):
+                more = self.gathered(f.at(at, n * 16 * plane, self.scalar), plane, lanes)
+                square = [
+                    [f.op("fadd", x, y) for x, y in zip(*lines, strict=True)]
+                    for lines in zip(square, more, strict=True)
+                ]
+            beside = self.shift(f, others, first, c.lane.strides)
+            for i, line in enumerate(transformed(f, GT, square)):
+                for j, x in enumerate(line):
+                    pointers = self.shift(f, beside, i, c.rows.tap.strides)
+                    pointers = self.shift(f, pointers, j, c.columns.tap.strides)
+                    self.epilogue(f, x, pointers, c.lane.strides[2:], active)
+
+        self.vectors(c.lane.size, one)
+
+
+# -- small things --------------------------------------------------------------------------------
+
+
+def _store(f: Function, acc: Value, pointers: Sequence[Value], strides: tuple[int, ...],
+           active: int) -> None:  # fmt: skip
+    (at,), (stride,) = pointers, strides
+    if stride == 1 or acc.lanes == 1:
+        f.store(acc, at, active)
+        return
+    for lane in range(active):
+        f.store(f.extract(acc, lane), f.at(at, lane * stride, acc.scalar))
+
+
+def _add(f: Function, acc: Value, pointers: Sequence[Value], strides: tuple[int, ...],
+         active: int) -> None:  # fmt: skip
+    before = loaded(f, pointers[0], strides[0], acc.scalar, acc.lanes, active)
+    _store(f, f.op("fadd", before, acc), pointers, strides, active)
+
+
+def loaded(f: Function, at: Value, stride: int, scalar: str, lanes: int, active: int) -> Value:
+    """A vector of entries that stand `stride` apart, 0 in what is left over."""
+    if stride == 1 or lanes == 1:
+        return f.load(at, vector(scalar, lanes), active)
+    made = const(0, vector(scalar, lanes))
+    for lane in range(active):
+        one = f.load(f.at(at, lane * stride, scalar), scalar)
+        made = f.make(
+            f"insertelement {made.type} {made.name}, {one.type} {one.name}, i32 {lane}", made.type
+        )
+    return made
+
+
+def transformed(f: Function, matrix: Matrix, square: Sequence[Sequence[Value]]
+                ) -> list[list[Value]]:  # fmt: skip
+    """M d Mᵀ"""
+    lines = [[combined(f, row, column) for column in zip(*square, strict=True)] for row in matrix]
+    return [[combined(f, row, line) for row in matrix] for line in lines]
+
+
+def combined(f: Function, weights: Sequence[float], xs: Sequence[Value]) -> Value:
+    """Σ weight · x for weights 0, ±1 and ±½."""
+
+    def total(size: float) -> Value | None:
+        terms = sorted((w < 0, k) for k, w in enumerate(weights) if abs(w) == size)
+        found: Value | None = None
+        for negative, k in terms:
+            if found is None:
+                found = f.fneg(xs[k]) if negative else xs[k]
+            else:
+                found = f.op("fsub" if negative else "fadd", found, xs[k])
+        return found
+
+    ones, halves = total(1), total(0.5)
+    if halves is None:
+        assert ones is not None, "a row of a transform has an entry"
+        return ones
+    half = const(0.5, halves.type)
+    return f.op("fmul", halves, half) if ones is None else f.fma(halves, half, ones)
+
+
+def _divisors(n: int) -> list[int]:
+    return [k for k in range(1, n + 1) if n % k == 0]
+
+
+__all__ = ["Convolution", "emit", "match"]
