@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 
@@ -201,9 +202,17 @@ class _Writer(Sharing):
         for lanes, slot in self.checked.items():
             self.f.set(slot, const(0, vector(self.scalar, lanes)))
 
-    def check(self, x: Value) -> None:
-        slot = self.checked[x.lanes]
-        self.f.set(slot, self.f.fma(x, x, self.f.get(slot, x.type)))
+    def check(self, square: Sequence[Sequence[Value]]) -> None:
+        """Add up the squares of these numbers; in several chains, so that none is waited for."""
+        f, chains = self.f, []
+        for line in square:
+            total = f.op("fmul", line[0], line[0])
+            for x in line[1:]:
+                total = f.fma(x, x, total)
+            chains.append(total)
+        slot = self.checked[total.lanes]
+        total = reduce(lambda x, y: f.op("fadd", x, y), chains)
+        f.set(slot, f.op("fadd", f.get(slot, total.type), total))
 
     def sum_checked(self) -> Value:
         """The sum of squares of all that was checked since."""
@@ -266,6 +275,7 @@ class _Writer(Sharing):
                     [self.load(self.move(here, k, 0, i, j), 1, lanes, active) for j in range(side)]
                     for i in range(side)
                 ]
+                self.check(found)
                 self.spread(transformed(f, matrix, found), into, plane)
 
             self.vectors(size, one)
@@ -275,7 +285,6 @@ class _Writer(Sharing):
     def spread(self, square: Sequence[Sequence[Value]], to: Value, plane: int) -> None:
         """A square of 4×4 to its 16 places."""
         for n, x in enumerate(x for line in square for x in line):
-            self.check(x)
             self.f.store(x, self.f.at(to, n * plane, self.scalar))
 
     def gathered(self, at: Value, plane: int, lanes: int) -> list[list[Value]]:
@@ -395,6 +404,7 @@ class _Pictures(_Writer):
                     ]
                     for y in range(3)
                 ]  # fmt: skip
+                self.check(found)
                 self.spread(transformed(f, G, found), into, plane)
 
             self.clear()
