@@ -36,7 +36,7 @@ LEAST = 8_000_000
 """Operations below which a convolution is computed directly."""
 GAIN = 8
 """C·K / (C + K), for C channels and K outputs, from which the transforms are worth it."""
-SQUARES = 24
+SQUARES = 40
 """Squares at a time that keep the products busy while they read the kernels."""
 HUGE = 1e30
 """The sum of squares of numbers from which their products might overflow."""
