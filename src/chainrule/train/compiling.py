@@ -15,7 +15,7 @@ from ..core.types import ArrayType
 from ..errors import ChainruleError, CompileError, TraceError
 from ..ops.tracing import trace
 
-CALLS = 700
+CALLS = 500
 """So many calls of a small step take in eager about as long as to compile it (0.2 to 0.5 s)."""
 WORK = 4e6
 """Examples × multiplications of each in a step that takes about twice as long as a small one."""
