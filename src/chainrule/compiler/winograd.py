@@ -12,21 +12,20 @@ for convolutional neural networks"; Winograd 1980, "Arithmetic complexity of com
 A convolution is known by its strides alone: two loops over pixels move in one operand like two
 loops of three steps over taps. Work is done a few squares at a time, so that what lies between the
 steps stays in the second cache. Entries of d are added before they are multiplied, so a number
-that is not finite, or so large that products could overflow, would spoil its neighbours: squares
-of numbers are summed on the way, and what has such numbers in it is computed directly.
+that is not finite, or very large, would spoil its neighbours: squares of numbers are summed on the
+way, and what has such numbers in it is computed directly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 
 from . import contraction
-from .blocking import PAGE, PARTS, Contraction, Loop, merged, pieces
+from .blocking import PAGE, PARTS, Contraction, Loop, Piece, merged, pieces
 from .ir import Function, Index, Module, Value, const, vector
 from .machine import Machine
 from .sharing import Sharing
@@ -38,8 +37,9 @@ GAIN = 8
 """C·K / (C + K), for C channels and K outputs, from which the transforms are worth it."""
 SQUARES = 40
 """Squares at a time that keep the products busy while they read the kernels."""
-HUGE = 1e30
-"""The sum of squares of numbers from which their products might overflow."""
+HUGE = 1e12
+"""The sum of squares of the numbers computed together from which they are large: the rounding of
+one then shows in results that do not depend on it, and their products may overflow."""
 
 Matrix = tuple[tuple[float, ...], ...]
 BT: Matrix = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
@@ -81,18 +81,22 @@ def match(problem: Contraction, machine: Machine) -> Convolution | None:
     if problem.dtype != np.float32 or problem.flops < LEAST:
         return None
     for swap in (False, True):
-        nests = []
-        for loops in (problem.outer, problem.inner):
-            padded = [(*x.strides, *[0] * (2 + len(problem.others) - len(x.strides)))
-                      for x in loops]  # fmt: skip
-            turned = [(s[1], s[0], *s[2:]) if swap else s for s in padded]
-            nests.append([Loop(x.size, s) for x, s in zip(loops, turned, strict=True)
-                          if x.size != 1])  # fmt: skip
+        outer, inner = (
+            [Loop(x.size, _turned(x.strides, 2 + len(problem.others), swap))
+             for x in loops if x.size != 1]
+            for loops in (problem.outer, problem.inner)
+        )  # fmt: skip
         for by_weights in (False, True):
-            found = _read(*nests, swap, by_weights)
+            found = _read(outer, inner, swap, by_weights)
             if found is not None and _worthwhile(found, machine):
                 return found
     return None
+
+
+def _turned(strides: tuple[int, ...], buffers: int, swap: bool) -> tuple[int, ...]:
+    """A stride for each buffer, A's and B's exchanged if asked for."""
+    a, b, *others = (*strides, *[0] * (buffers - len(strides)))
+    return (b, a, *others) if swap else (a, b, *others)
 
 
 def _read(outer: list[Loop], inner: list[Loop], swap: bool, by_weights: bool) -> Convolution | None:
@@ -106,12 +110,12 @@ def _read(outer: list[Loop], inner: list[Loop], swap: bool, by_weights: bool) ->
     used = {id(x) for axis in axes for x in (axis.pixel, axis.tap)}
     if len(axes) != 2 or len(used) != 4:
         return None
-    axes.sort(key=lambda x: -abs(x.pixel.strides[0]))
+    rows, columns = sorted(axes, key=lambda x: -abs(x.pixel.strides[0]))
     outer, inner = ([x for x in loops if id(x) not in used] for loops in (outer, inner))
     lanes = [x for x in outer if x.strides[0] == 0 and x.strides[1] != 0]
     outer = [x for x in outer if x not in lanes]
     channels, batch = (outer, inner) if by_weights else (inner, outer)
-    batch = merged(batch) or [Loop(1, (0,) * len(axes[0].pixel.strides))]
+    batch = merged(batch) or [Loop(1, (0,) * len(rows.pixel.strides))]
     if not (len(lanes) == len(channels) == len(batch) == 1 and channels[0].strides[0] == 1):
         return None
     (lane,), (channel,), (batch_,) = lanes, channels, batch
@@ -121,7 +125,7 @@ def _read(outer: list[Loop], inner: list[Loop], swap: bool, by_weights: bool) ->
         fits = channel.strides[1] != 0 and batch_.strides[1] == 0
     if not fits or 0 in (batch_.size, lane.size, channel.size):
         return None
-    return Convolution(swap, by_weights, batch_, *axes, channel, lane)
+    return Convolution(swap, by_weights, batch_, rows, columns, channel, lane)
 
 
 def _worthwhile(found: Convolution, machine: Machine) -> bool:
@@ -142,7 +146,7 @@ def emit(module: Module, name: str, problem: Contraction, found: Convolution, ma
     kind = _Weights if found.by_weights else _Pictures
     writer = kind(f, problem, found, machine, epilogue, threads, barrier)
     writer.write()
-    said = f"3×3 by Winograd's F(2×2, 3×3): {writer.squares} squares at a time"
+    said = f"3×3 by Winograd, 4/9 of the multiplications, {writer.squares} squares at a time"
     split = "tiles" if threads > 1 else "one thread alone"
     return contraction.Emitted(name, writer.scratch, problem.flops, split, said, threads > 1)
 
@@ -181,7 +185,7 @@ class _Writer(Sharing):
 
     # -- vectors --------------------------------------------------------------------------------
 
-    def _rest(self, size: int) -> list[contraction.Piece]:
+    def _rest(self, size: int) -> list[Piece]:
         return pieces(size % self.lanes, self.lanes, self.machine.masks)
 
     def vectors(self, size: int, body: Callable[[Index, int, int], None]) -> None:
@@ -297,31 +301,33 @@ class _Writer(Sharing):
 
     # -- functions that are called --------------------------------------------------------------
 
-    def product(self, problem: Contraction, epilogue: Epilogue, what: str, machine: Machine
+    def product(self, problem: Contraction, epilogue: Epilogue, what: str, threads: int = 1
                 ) -> Callable[..., None]:  # fmt: skip
-        """A contraction for one thread; what calls it."""
+        """A contraction that each thread computes alone, or all `threads` together; its call."""
         f = self.f
         name = f"{f.name}_{what}"
-        made = contraction.emit(f.module, name, problem, machine, epilogue, 1, "")
+        made = contraction.emit(
+            f.module, name, problem, self.machine, epilogue, threads, self.barrier
+        )
         each = -(-made.scratch // 64) * 64
-        room = self.room(self.threads * each // self.dtype.itemsize) if made.scratch else None
+        alone = threads < self.threads
+        size = (self.threads if alone else 1) * each // self.dtype.itemsize
+        room = self.room(size) if size else None
 
         def call(*arguments: Value) -> None:
             scratch = Value("null", "ptr")
             if room is not None:
-                scratch = f.at(room, f.mul(self.thread, each), "i8")
+                scratch = f.at(room, f.mul(self.thread, each), "i8") if alone else room
             f.invoke(name, [*arguments, scratch, self.thread, self.pool])
 
         return call
 
-    def directly(self, outer: Sequence[Loop]) -> Callable[..., None]:
-        """The contraction over other outer loops, with few instructions: it is seldom called."""
+    def directly(self, outer: Sequence[Loop], threads: int = 1) -> Callable[..., None]:
+        """The contraction over other outer loops, as sums of the products themselves."""
         order = (1, 0) if self.c.swap else (0, 1)
         loops = [Loop(x.size, (*(x.strides[k] for k in order), *x.strides[2:])) for x in outer]
-        return self.product(
-            replace(self.problem, outer=tuple(loops), large=()), self.epilogue, "direct",
-            replace(self.machine, registers=8),
-        )  # fmt: skip
+        problem = replace(self.problem, outer=tuple(loops), large=())
+        return self.product(problem, self.epilogue, "direct", threads)
 
     def room_each(self, size: int) -> Value:
         """So many entries of scratch for each thread; this thread's."""
@@ -355,7 +361,7 @@ class _Pictures(_Writer):
                 ),
                 (Loop(c.channel.size, (1, wide_k)),), self.dtype, (self.dtype,),
             ),
-            _store, "product", self.machine,
+            _store, "product",
         )  # fmt: skip
         batch = Loop(self.images, c.batch.strides)
         rows = Loop(2 * self.rows, c.rows.pixel.strides)
@@ -452,10 +458,10 @@ class _Weights(_Writer):
                 ),
                 (Loop(t, (wide_c, wide_k)),), self.dtype, (self.dtype,),
             ),
-            _add, "product", self.machine,
+            _add, "product",
         )  # fmt: skip
         taps = [c.rows.tap, c.columns.tap]
-        direct = self.directly([*taps, c.channel, c.lane])
+        direct = self.directly([*taps, c.channel, c.lane], self.threads)
 
         def part(indices: list[Index]) -> None:
             (n,) = indices
@@ -481,9 +487,7 @@ class _Weights(_Writer):
         total = self.sum_of(sums, parts)
         with f.when(f.cmp("olt", total, const(HUGE, self.scalar))):
             self.share([c.channel.size], lambda i: self.finish(i[0], kernels, plane, parts))
-        with ExitStack() as stack:
-            stack.enter_context(f.when(f.cmp("uge", total, const(HUGE, self.scalar))))
-            stack.enter_context(f.when(f.cmp("eq", self.thread, const(0, "i64"))))
+        with f.when(f.cmp("uge", total, const(HUGE, self.scalar))):
             direct(*self.original)
 
     def finish(self, channel: Index, kernels: Value, plane: int, parts: int) -> None:
