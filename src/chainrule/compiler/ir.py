@@ -360,11 +360,15 @@ class Function:
         return self.op("mul nsw", self.index(i), self.index(j))
 
     def affine(self, terms: Sequence[tuple[Index, int]], offset: Index = 0) -> Index:
-        """offset + Σ index·stride."""
-        total = offset
+        """offset + Σ index·stride; what is known comes last, so that equal sums are seen as such."""
+        total: Index = 0
         for i, stride in terms:
-            total = self.add(total, self.mul(i, stride))
-        return total
+            term = self.mul(i, stride)
+            if term.__class__ is int and offset.__class__ is int:
+                offset += term
+            else:
+                total = self.add(total, term)
+        return self.add(total, offset)
 
     # -- control --------------------------------------------------------------------------------
 
