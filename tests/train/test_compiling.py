@@ -13,7 +13,7 @@ from chainrule.compiler import compile as front
 from chainrule.data import Dataset, arrays, augment
 from chainrule.errors import GradientError
 from chainrule.train import compiling, evaluate, fit, mlp, training
-from chainrule.train.compiling import worthwhile
+from chainrule.train.compiling import equal_batches, worthwhile
 from chainrule.train.models import build
 
 RNG = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def test_measuring_compiled(always, name):
     expected = evaluate(model, data, batch=16, compiled=False)
     assert not always
     np.testing.assert_allclose(evaluate(model, data, batch=16), expected, rtol=1e-5)
-    assert always == [16, 16, 16, 2]
+    assert always == [13, 13, 13, 11]
 
 
 # -- where it is worth it -----------------------------------------------------------------------
@@ -277,4 +277,13 @@ def test_mapped_files_are_measured_as_arrays(always, tmp_path):
     model = build(CNN, 0)
     expected = evaluate(model, PICTURES, batch=16)
     assert evaluate(model, mapped, batch=16) == expected
-    assert always == [16, 16, 16, 2] * 2
+    assert always == [13, 13, 13, 11] * 2
+
+
+@pytest.mark.parametrize(
+    ("examples", "most", "size"),
+    [(5000, 256, 250), (10_000, 256, 250), (256, 256, 256), (257, 256, 129), (3, 256, 3),
+     (0, 256, 1), (7, 1, 1)],
+)  # fmt: skip
+def test_batches_for_measuring_are_as_equal_as_can_be(examples, most, size):
+    assert equal_batches(examples, most) == size

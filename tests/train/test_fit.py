@@ -78,6 +78,8 @@ def test_a_smaller_last_batch_counts_by_its_size():
     row = quiet(model, data, epochs=1, batch=64, optimizer=cr.optim.SGD(model, lr=0)).epochs[0]
     assert row.loss == pytest.approx(evaluate(model, data)[0], rel=1e-6)
     assert evaluate(model, data, batch=7)[0] == pytest.approx(evaluate(model, data)[0], rel=1e-6)
+    with pytest.raises(DataError, match="batch must be a whole number ≥ 1, got 0"):
+        evaluate(model, data, batch=0)
 
 
 def test_a_regression_has_squared_errors_and_r2():

@@ -360,7 +360,7 @@ class Function:
         return self.op("mul nsw", self.index(i), self.index(j))
 
     def affine(self, terms: Sequence[tuple[Index, int]], offset: Index = 0) -> Index:
-        """offset + Σ index·stride; what is known comes last, so that equal sums are seen as such."""
+        """offset + Σ index·stride; what is known comes last, so that equal sums look equal."""
         total: Index = 0
         for i, stride in terms:
             term = self.mul(i, stride)

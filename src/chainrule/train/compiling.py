@@ -41,6 +41,11 @@ def worthwhile(
     )
 
 
+def equal_batches(examples: int, most: int) -> int:
+    """The size of batches, at most `most`, that leaves the last one as little smaller as can be."""
+    return max(1, -(-examples // max(1, -(-examples // most))))
+
+
 def multiplications(model: nn.Module, inputs: Any = None) -> float:
     """About those of one example on its way through the model: its weights, if it is no picture.
 

@@ -14,8 +14,9 @@ from ..core.context import CONTEXT, no_grad
 from ..data import Dataset, arrays
 from ..data.batching import pixels
 from ..errors import DataError
+from ..nn.arguments import is_whole
 from ..ops.tensor import Tensor
-from .compiling import Compiling, worthwhile
+from .compiling import Compiling, equal_batches, worthwhile
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -77,14 +78,15 @@ def score_of(total: float, count: int, data: Dataset) -> float:
 class Evaluation:
     """The mean loss and the score of a model on data, each time it is called.
 
-    Batches are compiled for if `passes` calls make that worth it.
+    Batches of at most `batch` examples, as equal as can be, so that one size is compiled for; that
+    is done if `passes` calls make it worth it.
     """
 
     def __init__(
         self, model: Any, data: Dataset, loss: Loss, *, batch: int = 256, passes: int = 1,
         compiled: bool = True,
     ) -> None:  # fmt: skip
-        self.data, self.batch = data, batch
+        self.data, self.batch = data, equal_batches(len(data), batch)
 
         def measure(x: Any, y: Any) -> tuple[Tensor, Any]:
             outputs = model(pixels(x))
@@ -92,7 +94,7 @@ class Evaluation:
 
         sizes: frozenset[int] = frozenset()
         if compiled:
-            sizes = worthwhile(model, len(data), batch, passes, data.inputs)
+            sizes = worthwhile(model, len(data), self.batch, passes, data.inputs)
         self._measure = Compiling(measure, sizes)
 
     def __call__(self) -> tuple[float, float]:
@@ -115,7 +117,10 @@ def evaluate(
 ) -> tuple[float, float]:  # fmt: skip
     """The mean loss and the score (accuracy, or R²) of a model on data; nothing is recorded.
 
-    Much data is measured by compiled code; `compiled=False` never does.
+    Batches have at most `batch` examples. Much data is measured by compiled code; `compiled=False`
+    never does.
     """
     data = as_dataset(data, "data")
+    if not is_whole(batch, 1):
+        raise DataError(f"batch must be a whole number ≥ 1, got {batch!r}")
     return Evaluation(model, data, loss or default_loss(data), batch=batch, compiled=compiled)()

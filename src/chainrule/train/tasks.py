@@ -19,7 +19,7 @@ from ..data import TextPart, read_table
 from ..errors import GradientError, RunError, UnsupportedError
 from ..files import AnyPath, write_files
 from .checkpoint import Checkpoint
-from .compiling import Compiling, worthwhile
+from .compiling import Compiling, equal_batches, worthwhile
 from .flow import Flow, both
 from .loop import History, fit
 from .measure import evaluate
@@ -425,7 +425,8 @@ def _predict_pictures(run: Run, path: AnyPath) -> list[str]:
 def outputs(run: Run, inputs: Any) -> Any:
     """The outputs of the model for rows of inputs, a batch at a time, compiled if it is long."""
     shaped = inputs.reshape(len(inputs), *example_shape(run.description))
-    parts = [shaped[k : k + ROWS] for k in range(0, len(shaped), ROWS)]
-    forward = Compiling(run.model, worthwhile(run.model, len(inputs), ROWS, 1, shaped))
+    size = equal_batches(len(shaped), ROWS)
+    parts = [shaped[k : k + size] for k in range(0, len(shaped), size)]
+    forward = Compiling(run.model, worthwhile(run.model, len(inputs), size, 1, shaped))
     with no_grad():
         return np.concatenate([np.asarray(forward(len(x), x)) for x in parts])
