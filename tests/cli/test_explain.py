@@ -180,7 +180,8 @@ def test_nothing_of_a_script_stays(here, capsys):
     ok(capsys, "my script.py:loss")
     run(["explain", "my script.py:broken", "x=1"])
     assert sys.path == path and sys.getprofile() is profile
-    assert set(sys.modules) - modules <= {"helper"}
+    # rich loads widths of characters when it first needs them
+    assert {m for m in set(sys.modules) - modules if m[:5] != "rich."} <= {"helper"}
 
 
 MISTAKES = {

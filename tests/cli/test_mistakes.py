@@ -298,7 +298,7 @@ MISTAKES = {
     "out a folder": (
         ["predict", "run", "table.csv", "--out", "thesis"], 1, "cannot write thesis: Is a direct",
     ),
-    "no file to predict": (["predict", "run"], 2, "Missing argument 'file'"),
+    "no file to predict": (["predict", "run"], 2, "Missing argument 'FILE...'"),
     # explain
     "bad value": (["explain", "x * y", "x=two", "y=3"], 1, "value of x is not a number: 'two'"),
     "no equals": (["explain", "x * y", "x", "y=3"], 1, "give values as name=number, for example"),
@@ -403,6 +403,6 @@ def test_ctrl_c_in_other_commands(here, capsys, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chainrule.train, "predict_csv", interrupt)
+    monkeypatch.setattr(chainrule.train, "predict", interrupt)
     assert run(["predict", "run", "table.csv"]) == 130
     assert capsys.readouterr() == ("", "stopped\n")

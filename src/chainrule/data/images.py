@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,10 @@ from .files import MAX_RATIO, file_size, readable
 
 # Those whose decoders run no other program, as that of EPS would.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+"""By which pictures are told from other files; `image_folder` takes any name."""
 LARGEST = 16 << 30
 """Bytes that all pictures of a folder may take together: 16 GiB."""
 
@@ -54,7 +59,39 @@ def image_folder(
             raise DataError(
                 f"{folder}: a class with no examples; add pictures or remove the folder"
             )
-    every = [picture for pictures in files for picture in pictures]
+    inputs = _read([picture for pictures in files for picture in pictures], root, shape, gray)
+    targets = np.repeat(np.arange(len(files)), [len(pictures) for pictures in files])
+    return Dataset(
+        inputs, targets, root.name or str(root), tuple(folder.name for folder in folders),
+        image_shape=inputs.shape[1:3] if gray else inputs.shape[1:],
+    )  # fmt: skip
+
+
+def pictures_in(path: AnyPath) -> list[Path]:
+    """The picture files in a folder and in its folders, in order; hidden ones are left out."""
+    root = Path(path)
+    with readable(path):
+        found = sorted(p for p in root.rglob("*") if is_picture(p) and p.is_file())
+    found = [p for p in found if not any(part[0] == "." for part in p.relative_to(root).parts)]
+    if not found:
+        raise DataError(f"{root}: no picture in it ({', '.join(SUFFIXES)})")
+    return found
+
+
+def is_picture(path: AnyPath) -> bool:
+    """Whether a file is a picture by its name."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def read_pictures(
+    files: Sequence[AnyPath], size: int | tuple[int, int] | None = None, gray: bool = False
+) -> NDArray[np.uint8]:
+    """Pictures as uint8 (n, h, w, 3), or (n, h, w, 1) if gray, read as `image_folder` does."""
+    return _read([Path(f) for f in files], Path(files[0]), _size(size), gray)
+
+
+def _read(every: Sequence[Path], root: Path, shape: tuple[int, int] | None, gray: bool
+          ) -> NDArray[np.uint8]:  # fmt: skip
     depth = 1 if gray else 3
     if shape is not None:
         _check_total(root, len(every), (*shape, depth))
@@ -62,7 +99,7 @@ def image_folder(
     _check_total(root, len(every), first.shape)
     inputs = np.empty((len(every), *first.shape), np.uint8)
     for row, picture in enumerate(every):
-        pixels = _pixels(picture, shape, gray)
+        pixels = _pixels(picture, shape, gray) if row else first
         if pixels.shape != first.shape:
             (h, w), (h2, w2) = first.shape[:2], pixels.shape[:2]
             raise DataError(
@@ -70,11 +107,7 @@ def image_folder(
                 "size=(height, width) to resize them all"
             )
         inputs[row] = pixels
-    targets = np.repeat(np.arange(len(files)), [len(pictures) for pictures in files])
-    return Dataset(
-        inputs, targets, root.name or str(root), tuple(folder.name for folder in folders),
-        image_shape=first.shape[:2] if gray else first.shape,
-    )  # fmt: skip
+    return inputs
 
 
 def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

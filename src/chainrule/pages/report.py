@@ -27,10 +27,10 @@ from ..train.flow import read as read_flow
 from ..train.flow import read_diagnosis
 from ..train.models import ACTIVATIONS, count_weights, example_shape
 from ..train.options import LOSSES
+from ..train.predictions import outputs
 from ..train.run import REPORT, Run, load_run
 from ..train.runs import progress_of, state_of
 from ..train.sources import OPTIONS, load_again
-from ..train.tasks import outputs
 from .charts import Series, chart, network
 from .page import Section, details, page, table
 from .seen import boundary, confusion, templates, wrong

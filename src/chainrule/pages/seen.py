@@ -10,8 +10,8 @@ import numpy as np
 from ..explain.heat import colours, data_uri
 from ..explain.picture import escape
 from ..train.models import example_shape
+from ..train.predictions import outputs
 from ..train.run import Run
-from ..train.tasks import outputs
 
 CLASSES = 30
 """A table of confusions has at most so many classes."""

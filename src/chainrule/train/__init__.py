@@ -12,6 +12,7 @@ options     the settings of a job, and defaults that suit data and model
 sources     where the data of a run comes from
 run         run folders: weights, settings and metrics; written atomically, never trusted
 tasks       a whole job: data, model, training, test; what the command line calls
+predictions what a run says of rows of a table, of pictures, of arrays
 report      accuracy, confusion, errors of a run on data, class by class
 text        what a model of text writes, and how well it predicts
 runs        lists and compares run folders
@@ -22,8 +23,9 @@ from .loop import History, fit
 from .measure import evaluate
 from .models import cnn, mlp
 from .options import Options
+from .predictions import predict, predict_csv
 from .run import Run, load_run
-from .tasks import predict_csv, resume, train, train_csv, train_digits
+from .tasks import resume, train, train_csv, train_digits
 
 __all__ = [
     "Checkpoint",
@@ -36,6 +38,7 @@ __all__ = [
     "load_checkpoint",
     "load_run",
     "mlp",
+    "predict",
     "predict_csv",
     "resume",
     "train",

@@ -14,9 +14,9 @@ from ..data.files import read_bytes
 from ..errors import DataError, RunError
 from .metrics import jsonable
 from .models import example_shape
+from .predictions import outputs
 from .run import Run
 from .sources import NAMED, describe, load, load_again
-from .tasks import outputs
 from .text import nats
 
 if TYPE_CHECKING:

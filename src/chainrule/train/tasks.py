@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.context import no_grad
-from ..data import TextPart, read_table
+from ..data import TextPart
 from ..errors import GradientError, RunError, UnsupportedError
 from ..files import AnyPath, write_files
 from .checkpoint import Checkpoint
-from .compiling import Compiling, equal_batches, worthwhile
 from .flow import Flow, both
 from .loop import History, fit
 from .measure import evaluate
@@ -43,8 +41,6 @@ from .text import nats
 
 AHEAD = 2
 """Batches of pictures made ready in a thread."""
-ROWS = 256
-"""Rows predicted at a time."""
 SILENT = 600.0
 """Seconds without a checkpoint after which a training on another machine counts as gone."""
 Stamp = tuple[int, int]
@@ -385,48 +381,3 @@ class _Events:
         """No more rows."""
         if self._writer is not None:
             self._writer.close()
-
-
-# -- predictions --------------------------------------------------------------------------------
-
-
-def predict_csv(run: Run, path: AnyPath) -> list[str]:
-    """The prediction for each row of a table, as text: the class, or the number."""
-    if run.encoder is None:
-        return _predict_pictures(run, path)
-    inputs = run.encoder.transform(read_table(path))
-    found = outputs(run, inputs)
-    if run.classes:
-        return [run.classes[k] for k in found.argmax(1)]
-    return [repr(float(v)) for v in run.encoder.unscale(found.reshape(len(inputs)))]
-
-
-def _predict_pictures(run: Run, path: AnyPath) -> list[str]:
-    """Predictions of a digits run for a table of pixels 0 to 16, one column a pixel."""
-    if run.data.get("kind") != "digits" or not run.classes:
-        raise RunError("this run has no recipe for the columns of a table: call run.model itself")
-    table = read_table(path)
-    expected = math.prod(example_shape(run.description))
-    names = [name for name in table.cells if name not in ("target", "label", "digit")]
-    if len(names) != expected:
-        raise RunError(
-            f"{table.source} has {len(names)} columns of inputs; this run takes {expected} pixels "
-            "of 0 to 16 a row (and, if present, a column 'target', 'label' or 'digit')"
-        )
-    pixels = np.stack([table.numbers(name) for name in names], axis=1)
-    bad = np.argwhere((pixels < 0) | (pixels > 16))
-    if len(bad):
-        row, column = bad[0]
-        table.refuse(int(row), names[column], "is no pixel: they go from 0 (paper) to 16 (ink)")
-    found = outputs(run, (pixels / 16).astype(np.float32))
-    return [run.classes[k] for k in found.argmax(1)]
-
-
-def outputs(run: Run, inputs: Any) -> Any:
-    """The outputs of the model for rows of inputs, a batch at a time, compiled if it is long."""
-    shaped = inputs.reshape(len(inputs), *example_shape(run.description))
-    size = equal_batches(len(shaped), ROWS)
-    parts = [shaped[k : k + size] for k in range(0, len(shaped), size)]
-    forward = Compiling(run.model, worthwhile(run.model, len(inputs), size, 1, shaped))
-    with no_grad():
-        return np.concatenate([np.asarray(forward(len(x), x)) for x in parts])
