@@ -26,6 +26,7 @@ def always(monkeypatch):
     """However small a convolution is."""
     monkeypatch.setattr(winograd, "LEAST", 1)
     monkeypatch.setattr(winograd, "GAIN", 0)
+    monkeypatch.setattr(winograd, "FEW", 0)
 
 
 def emit(module: Any, name: str, problem: Contraction, kind: Any, *around: Any) -> Emitted:
@@ -202,3 +203,40 @@ def test_others_are_computed_directly(change):
     assert not any("Winograd" in k.summary for k in products)
     (found,), (wanted,) = run(executable, graph, [x, weight]), expected(graph, [x, weight])
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, 16])
+@pytest.mark.parametrize(
+    "sizes", [(64, 14, 14, 32, 64), (61, 4, 4, 32, 32), (1, 64, 64, 16, 16), (3, 8, 8, 128, 128)]
+)
+def test_there_is_work_for_all_threads(sizes, threads):
+    """Squares computed together fit into half of the second cache, and each thread has some."""
+    m = replace(machine(KINDS[0]), l2=1 << 20)
+    found = winograd.match(convolution(*sizes), m)
+    assert found is not None
+    images, rows = winograd._together(found, m, threads)
+    batch, height, width, channels, outputs = sizes
+    assert batch % images == 0
+    assert (height // 2) % rows == 0
+    assert images == 1 or rows == height // 2
+    squares = images * rows * width // 2
+    assert squares * 16 * 4 * (channels + outputs) <= 1 << 19
+    assert batch * height // 2 >= min(threads, batch * height // 2) * images * rows
+
+
+def test_as_many_squares_as_keep_products_busy():
+    m = replace(machine(KINDS[0]), l2=1 << 20)
+    for sizes, together in {
+        (64, 14, 14, 32, 64): (1, 7), (128, 14, 14, 16, 32): (2, 7), (8, 28, 28, 16, 16): (1, 7),
+        (64, 4, 4, 64, 64): (16, 2), (3, 8, 8, 128, 128): (1, 4), (1, 64, 64, 16, 16): (1, 2),
+    }.items():  # fmt: skip
+        found = winograd.match(convolution(*sizes), m)
+        assert winograd._together(found, m, 2) == together
+
+
+def test_few_squares_at_a_time_are_not_worth_it(monkeypatch):
+    """Pictures of 2×2 squares, a prime number of them: neither one nor all can be together."""
+    monkeypatch.setattr(winograd, "FEW", 20)
+    m = replace(machine(KINDS[0], 2), l2=1 << 20)
+    assert winograd.match(convolution(61, 4, 4, 64, 64), m) is None
+    assert winograd.match(convolution(64, 4, 4, 64, 64), m) is not None

@@ -37,6 +37,10 @@ GAIN = 8
 """C·K / (C + K), for C channels and K outputs, from which the transforms are worth it."""
 SQUARES = 40
 """Squares at a time that keep the products busy while they read the kernels."""
+FEW = 20
+"""Squares at a time below which they do not."""
+FLOAT = 4
+"""Bytes of a number."""
 HUGE = 1e12
 """The sum of squares of the numbers computed together from which they are large: the rounding of
 one then shows in results that do not depend on it, and their products may overflow."""
@@ -130,10 +134,30 @@ def _read(outer: list[Loop], inner: list[Loop], swap: bool, by_weights: bool) ->
 
 def _worthwhile(found: Convolution, machine: Machine) -> bool:
     c, k = found.channel.size, found.lane.size
-    if c * k < GAIN * (c + k):
+    images, rows = _together(found, machine, machine.threads)
+    if c * k < GAIN * (c + k) or images * rows * found.columns.squares < FEW:
         return False
-    copies = PARTS if found.by_weights else 2
-    return copies * 16 * c * k * 4 <= machine.l3
+    copies = max(PARTS, machine.threads) if found.by_weights else 2
+    return copies * 16 * c * k * FLOAT <= machine.l3
+
+
+def _together(found: Convolution, machine: Machine, threads: int) -> tuple[int, int]:
+    """How many pictures, and how many rows of squares of each, are computed together.
+
+    As many squares as keep products busy, if each thread has some and they stay in the second
+    cache.
+    """
+    lanes = machine.vector_bytes // FLOAT
+    wide = sum(-(-x.size // lanes) * lanes for x in (found.channel, found.lane))
+    most = machine.l2 // 2 // (16 * wide * FLOAT)
+    columns, rows = found.columns.squares, found.rows.squares
+    ways = [(1, n) for n in _divisors(rows)]
+    ways += [(n, rows) for n in _divisors(found.batch.size)[1:]]
+    shared = [w for w in ways if found.batch.size * rows >= threads * w[0] * w[1]] or ways[:1]
+    fit = [w for w in shared if w[0] * w[1] * columns <= most]
+    several = [w for w in fit if w[0] * w[1] * columns < 3 * SQUARES]
+    busy = [w for w in shared if w[0] * w[1] * columns >= SQUARES]
+    return (several or fit)[-1] if fit else (busy or shared[-1:])[0]
 
 
 def emit(module: Module, name: str, problem: Contraction, found: Convolution, machine: Machine,
@@ -164,24 +188,11 @@ class _Writer(Sharing):
             self.buffers[:2] = self.buffers[1::-1]
         self.lanes = machine.lanes(self.dtype)
         self.wide = [-(-x.size // self.lanes) * self.lanes for x in (found.channel, found.lane)]
-        self.images, self.rows = self._together()
+        self.images, self.rows = _together(found, machine, threads)
         self.squares = self.images * self.rows * found.columns.squares
         self.units = (found.batch.size // self.images, found.rows.squares // self.rows)
         sizes = {p.lanes for x in (found.channel, found.lane) for p in self._rest(x.size)}
         self.checked = {n: f.slot(vector(self.scalar, n)) for n in sorted({*sizes, self.lanes})}
-
-    def _together(self) -> tuple[int, int]:
-        """How many pictures, and how many rows of squares of each, are computed together."""
-        c = self.c
-        most = self.machine.l2 // 2 // (16 * sum(self.wide) * self.dtype.itemsize)
-        columns, rows = c.columns.squares, c.rows.squares
-        ways = [(n, rows) for n in _divisors(c.batch.size)]
-        ways += [(1, n) for n in _divisors(rows)]
-        ways.sort(key=lambda x: x[0] * x[1])
-        fit = [w for w in ways if w[0] * w[1] * columns <= most]
-        busy = [w for w in ways if w[0] * w[1] * columns >= SQUARES]
-        several = [w for w in fit if w[0] * w[1] * columns < 3 * SQUARES]
-        return (several or fit or busy or ways[-1:])[-1 if fit else 0]
 
     # -- vectors --------------------------------------------------------------------------------
 
@@ -444,7 +455,7 @@ class _Weights(_Writer):
         f, c = self.f, self.c
         (wide_c, wide_k), t = self.wide, self.squares
         units = self.units[0] * self.units[1]
-        parts = min(PARTS, units)
+        parts = min(max(PARTS, self.threads), units)
         plane = self.plane(c.channel.size, wide_k)
         kernels, sums = self.room(parts * 16 * plane), self.room(parts)
         planes = self.plane(t, wide_c), self.plane(t, wide_k)
