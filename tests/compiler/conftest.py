@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from chainrule.compiler import blocking, contraction, executable, kernels, parts
+from chainrule.compiler import blocking, contraction, executable, kernels, parts, winograd
 from tests.compiler.reference import Reference
 
 
@@ -31,4 +31,7 @@ def as_if_large():
         patch.setattr(blocking, "BRIEF", 2)
         patch.setattr(blocking, "LONG", 16)
         patch.setattr(contraction, "INLINE", 0)
+        patch.setattr(winograd, "LEAST", 1)
+        patch.setattr(winograd, "GAIN", 0)
+        patch.setattr(winograd, "FEW", 0)
         yield

@@ -92,7 +92,7 @@ def compiled(problem: Contraction, kind: Machine, epilogue, threads: int = 1, em
     )
 
     def call(buffers: Sequence[np.ndarray]) -> None:
-        room = np.empty(made.scratch + 64, np.uint8)
+        room = np.full(made.scratch + 64, 255, np.uint8)  # NaN
         addresses = [b.ctypes.data for b in buffers] + [-(-room.ctypes.data // 64) * 64]
         table = np.array(addresses, np.int64)
         pool = np.array([0, 0, threads], np.int64)

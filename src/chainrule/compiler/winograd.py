@@ -11,9 +11,9 @@ for convolutional neural networks"; Winograd 1980, "Arithmetic complexity of com
 
 A convolution is known by its strides alone: two loops over pixels move in one operand like two
 loops of three steps over taps. Work is done a few squares at a time, so that what lies between the
-steps stays in the second cache. Entries of d are added before they are multiplied, so a number
-that is not finite, or very large, would spoil its neighbours: squares of numbers are summed on the
-way, and what has such numbers in it is computed directly.
+steps stays in the second cache. Entries of d are added before they are multiplied: ∞ - ∞ makes NaN,
+and results are rounded relative to all of d. So squares of numbers are summed on the way, and what
+has numbers in it that are not finite, or very large, is computed directly.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ GAIN = 8
 SQUARES = 40
 """Squares at a time that keep the products busy while they read the kernels."""
 FEW = 20
-"""Squares at a time below which they do not."""
+"""Squares at a time below which a gradient by weights, which sums over them, takes longer."""
+SHARES = 4
+"""There are at least so many of such groups, if there can be: for threads."""
 FLOAT = 4
 """Bytes of a number."""
 HUGE = 1e12
@@ -127,25 +129,25 @@ def _read(outer: list[Loop], inner: list[Loop], swap: bool, by_weights: bool) ->
         fits = lane.strides[1] == 1 and channel.strides[1] == 0
     else:
         fits = channel.strides[1] != 0 and batch_.strides[1] == 0
-    if not fits or 0 in (batch_.size, lane.size, channel.size):
-        return None
-    return Convolution(swap, by_weights, batch_, rows, columns, channel, lane)
+    return Convolution(swap, by_weights, batch_, rows, columns, channel, lane) if fits else None
 
 
 def _worthwhile(found: Convolution, machine: Machine) -> bool:
     c, k = found.channel.size, found.lane.size
-    images, rows = _together(found, machine, machine.threads)
-    if c * k < GAIN * (c + k) or images * rows * found.columns.squares < FEW:
+    images, rows = _together(found, machine)
+    if c * k < GAIN * (c + k):
         return False
-    copies = max(PARTS, machine.threads) if found.by_weights else 2
+    if found.by_weights and images * rows * found.columns.squares < FEW:
+        return False
+    copies = PARTS if found.by_weights else 2
     return copies * 16 * c * k * FLOAT <= machine.l3
 
 
-def _together(found: Convolution, machine: Machine, threads: int) -> tuple[int, int]:
+def _together(found: Convolution, machine: Machine) -> tuple[int, int]:
     """How many pictures, and how many rows of squares of each, are computed together.
 
-    As many squares as keep products busy, if each thread has some and they stay in the second
-    cache.
+    As many squares as keep products busy, if they stay in the second cache and there is enough for
+    several threads: the number of threads itself does not count, so bits do not depend on it.
     """
     lanes = machine.vector_bytes // FLOAT
     wide = sum(-(-x.size // lanes) * lanes for x in (found.channel, found.lane))
@@ -153,11 +155,11 @@ def _together(found: Convolution, machine: Machine, threads: int) -> tuple[int, 
     columns, rows = found.columns.squares, found.rows.squares
     ways = [(1, n) for n in _divisors(rows)]
     ways += [(n, rows) for n in _divisors(found.batch.size)[1:]]
-    shared = [w for w in ways if found.batch.size * rows >= threads * w[0] * w[1]] or ways[:1]
+    shared = [w for w in ways if found.batch.size * rows >= SHARES * w[0] * w[1]] or ways[:1]
     fit = [w for w in shared if w[0] * w[1] * columns <= most]
     several = [w for w in fit if w[0] * w[1] * columns < 3 * SQUARES]
     busy = [w for w in shared if w[0] * w[1] * columns >= SQUARES]
-    return (several or fit)[-1] if fit else (busy or shared[-1:])[0]
+    return (several or fit[:1])[-1] if fit else (busy or shared[-1:])[0]
 
 
 def emit(module: Module, name: str, problem: Contraction, found: Convolution, machine: Machine,
@@ -188,7 +190,7 @@ class _Writer(Sharing):
             self.buffers[:2] = self.buffers[1::-1]
         self.lanes = machine.lanes(self.dtype)
         self.wide = [-(-x.size // self.lanes) * self.lanes for x in (found.channel, found.lane)]
-        self.images, self.rows = _together(found, machine, threads)
+        self.images, self.rows = _together(found, machine)
         self.squares = self.images * self.rows * found.columns.squares
         self.units = (found.batch.size // self.images, found.rows.squares // self.rows)
         sizes = {p.lanes for x in (found.channel, found.lane) for p in self._rest(x.size)}
@@ -236,6 +238,14 @@ class _Writer(Sharing):
             x = f.get(slot, vector(self.scalar, lanes))
             total = f.op("fadd", total, lanes_of(f, [x], 1))
         return total
+
+    def small(self, total: Value) -> Value:
+        """Whether a sum of squares is small enough; not, if it is NaN."""
+        return self.f.cmp("olt", total, const(HUGE, self.scalar))
+
+    def large(self, total: Value) -> Value:
+        """The opposite of `small`."""
+        return self.f.cmp("uge", total, const(HUGE, self.scalar))
 
     def sum_of(self, at: Value, count: int) -> Value:
         """The sum of so many numbers in memory."""
@@ -309,6 +319,20 @@ class _Writer(Sharing):
             [f.load(f.at(at, (4 * i + j) * plane, self.scalar), type) for j in range(4)]
             for i in range(4)
         ]
+
+    def finished(self, square: Sequence[Sequence[Value]],
+                 place: Callable[[Index, Index], list[Value]], active: int) -> None:  # fmt: skip
+        """The epilogue on a square of results, whose others are at place(i, j).
+
+        It stands in a loop, which LLVM writes out where the epilogue is short.
+        """
+        f, side, type = self.f, len(square), square[0][0].type
+        room = f.slot(f"[{side * side} x {type}]")
+        for n, x in enumerate(x for line in square for x in line):
+            f.store(x, f.at(room, n, type))
+        with f.loop(0, side) as i, f.loop(0, side) as j:
+            x = f.load(f.at(room, f.add(f.mul(i, side), j), type), type)
+            self.epilogue(f, x, place(i, j), self.c.lane.strides[2:], active)
 
     # -- functions that are called --------------------------------------------------------------
 
@@ -385,10 +409,10 @@ class _Pictures(_Writer):
             self.clear()
             self.squares_of(0, pictures, ins, in_plane, BT)
             total = f.op("fadd", self.sum_checked(), in_kernels)
-            with f.when(f.cmp("olt", total, const(HUGE, self.scalar))):
+            with f.when(self.small(total)):
                 multiply(ins, kernels, outs)
                 self.each_square(lambda *place: self.outputs(outs, out_plane, others, *place))
-            with f.when(f.cmp("uge", total, const(HUGE, self.scalar))):
+            with f.when(self.large(total)):
                 operands = [pictures, self.buffers[1]]
                 direct(*(operands[::-1] if c.swap else operands), *others)
 
@@ -440,10 +464,7 @@ class _Pictures(_Writer):
             here = f.at(sums, f.add(f.mul(number, self.wide[1]), first), self.scalar)
             square = transformed(f, AT, self.gathered(here, plane, lanes))
             beside = self.shift(f, at, first, c.lane.strides)
-            for i, line in enumerate(square):
-                for j, x in enumerate(line):
-                    pointers = self.place(beside, 0, i, j)
-                    self.epilogue(f, x, pointers, c.lane.strides[2:], active)
+            self.finished(square, lambda i, j: self.place(beside, 0, i, j), active)
 
         self.vectors(c.lane.size, one)
 
@@ -455,7 +476,7 @@ class _Weights(_Writer):
         f, c = self.f, self.c
         (wide_c, wide_k), t = self.wide, self.squares
         units = self.units[0] * self.units[1]
-        parts = min(max(PARTS, self.threads), units)
+        parts = min(PARTS, units)
         plane = self.plane(c.channel.size, wide_k)
         kernels, sums = self.room(parts * 16 * plane), self.room(parts)
         planes = self.plane(t, wide_c), self.plane(t, wide_k)
@@ -480,25 +501,30 @@ class _Weights(_Writer):
             with f.loop(0, 16 * plane, self.lanes) as k:
                 zero = const(0, vector(self.scalar, self.lanes))
                 f.store(zero, f.at(own, k, self.scalar))
-            self.clear()
             first, last = (
                 f.op("sdiv", f.index(f.mul(f.add(n, k), units)), f.index(parts)) for k in (0, 1)
             )
-            with f.loop(first, last) as unit:
+            worst = f.slot(self.scalar, const(0, self.scalar))
+            with f.loop(first, last) as unit, f.when(self.small(f.get(worst, self.scalar))):
                 each = f.index(self.units[1])
                 image, row = self.begin([f.op("sdiv", unit, each), f.op("srem", unit, each)])
+                self.clear()
                 for k, matrix in ((0, BT), (1, A)):
                     start = self.move(self.buffers[k], k, image, row, 0)
                     self.squares_of(k, start, squares[k], planes[k], matrix)
-                multiply(*squares, own)
-            f.store(self.sum_checked(), f.at(sums, n, self.scalar))
+                total = self.sum_checked()
+                with f.when(self.large(total)):
+                    f.set(worst, total)
+                with f.when(self.small(total)):
+                    multiply(*squares, own)
+            f.store(f.get(worst, self.scalar), f.at(sums, n, self.scalar))
 
         self.share([parts], part)
         self.wait()
         total = self.sum_of(sums, parts)
-        with f.when(f.cmp("olt", total, const(HUGE, self.scalar))):
+        with f.when(self.small(total)):
             self.share([c.channel.size], lambda i: self.finish(i[0], kernels, plane, parts))
-        with f.when(f.cmp("uge", total, const(HUGE, self.scalar))):
+        with f.when(self.large(total)):
             direct(*self.original)
 
     def finish(self, channel: Index, kernels: Value, plane: int, parts: int) -> None:
@@ -516,11 +542,12 @@ class _Weights(_Writer):
                     for lines in zip(square, more, strict=True)
                 ]
             beside = self.shift(f, others, first, c.lane.strides)
-            for i, line in enumerate(transformed(f, GT, square)):
-                for j, x in enumerate(line):
-                    pointers = self.shift(f, beside, i, c.rows.tap.strides)
-                    pointers = self.shift(f, pointers, j, c.columns.tap.strides)
-                    self.epilogue(f, x, pointers, c.lane.strides[2:], active)
+
+            def place(i: Index, j: Index) -> list[Value]:
+                row = self.shift(f, beside, i, c.rows.tap.strides)
+                return self.shift(f, row, j, c.columns.tap.strides)
+
+            self.finished(transformed(f, GT, square), place, active)
 
         self.vectors(c.lane.size, one)
 
