@@ -30,7 +30,7 @@ class Number:
         return self if optimizer is None else optimizer._numbers[self.name]
 
     def __set__(self, optimizer: Any, value: Any) -> None:
-        optimizer._numbers[self.name].assign(_checked(self.name, value))
+        optimizer._numbers[self.name].assign(checked_number(self.name, value))
 
 
 @dataclass
@@ -173,7 +173,7 @@ class Optimizer:
         def check(title: str, value: Any) -> None:
             name = numbers.get(id(variables[title]))
             if name is not None:
-                _checked(name, value)
+                checked_number(name, value)
 
         restore(variables, state, type(self).__name__, check)
 
@@ -204,7 +204,7 @@ LIMITS = {"momentum": 1.0, "beta1": 1.0, "beta2": 1.0, "decay": 1.0}
 """Averages that forget: these stay below 1."""
 
 
-def _checked(name: str, value: Any) -> Any:
+def checked_number(name: str, value: Any) -> Any:
     """A number of an optimizer: 0 or more and finite. Unknown while tracing, so not checked."""
     if isinstance(value, (Tensor, TracedNumber)) and CONTEXT.get().trace is not None:
         return value
@@ -217,7 +217,7 @@ def _checked(name: str, value: Any) -> Any:
 
 def _number(name: str, value: Any) -> Tensor:
     """The variable of a number: a new one in float64, or the variable that was given."""
-    number = _checked(name, value)
+    number = checked_number(name, value)
     if isinstance(value, Tensor) and value.is_variable and not value.shape:
         return value
     return variable(np.array(number, float64))
@@ -234,7 +234,7 @@ def groups(module: Module, weight_decay: float) -> list[dict[str, Any]]:
     """
     if not isinstance(module, Module):
         raise DTypeError(f"groups takes a Module, received {type(module).__name__}")
-    weight_decay = _checked("weight_decay", weight_decay)
+    weight_decay = checked_number("weight_decay", weight_decay)
     every = module.parameters()
     parts = {
         weight_decay: [p for p in every if p.ndim >= 2],

@@ -106,4 +106,5 @@ class Compiling:
                     RuntimeWarning,
                     stacklevel=1,  # one place, so that training and measuring warn once
                 )
-        return self.function(*batch)
+        with np.errstate(over="ignore", invalid="ignore"):  # it shows in the loss
+            return self.function(*batch)

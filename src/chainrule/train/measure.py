@@ -100,7 +100,7 @@ class Evaluation:
     def __call__(self) -> tuple[float, float]:
         """(loss, score); nothing is recorded."""
         total = score = 0.0
-        with no_grad(), np.errstate(over="ignore", invalid="ignore"):
+        with no_grad():
             inputs, targets = np.asarray(self.data.inputs), np.asarray(self.data.targets)
             for start in range(0, len(self.data), self.batch):
                 some = slice(start, start + self.batch)

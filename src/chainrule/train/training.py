@@ -19,6 +19,7 @@ from ..data.batching import batch_indices, pixels
 from ..errors import ChainruleError, DataError, GradientError, RunError
 from ..explain.nonfinite import first_nonfinite
 from ..ops.tensor import Tensor
+from ..optim.optimizer import checked_number
 from .checkpoint import Checkpoint, State
 from .compiling import Compiling, worthwhile
 from .measure import Evaluation, Loss, like_targets, score_of, score_sum, takes_training
@@ -132,11 +133,15 @@ class Training:
 
         Given are x and y, or those of all examples and the indices of the batch. The objective is
         multiplied by `share`, if there is one. Returned are objective, loss, score, and gradients:
-        compiled code leaves none behind.
+        compiled code leaves none behind. The rate is an argument because a variable that is
+        assigned outside of compiled code has it look at all of them again.
         """
         model, loss, settings, mode = self.model, self.loss, self.settings, self._mode
 
-        def part(x: Any, y: Any, indices: Any, share: float | None, last: bool) -> Any:
+        def part(x: Any, y: Any, indices: Any, share: float | None, rate: float | None,
+                 last: bool) -> Any:  # fmt: skip
+            if rate is not None:
+                self.optimizer.lr = rate
             if indices is not None:
                 x, y = pixels(x[indices]), y[indices]
             outputs = model(x, **mode)
@@ -160,27 +165,33 @@ class Training:
 
     def _update(self, some: Iterator[Any], parts: int, count: int) -> None:
         """One update from the mean gradient of `count` examples that come in so many parts."""
-        state, optimizer = self.state, self.optimizer
-        if isinstance(self.schedule, optim.Plateau):
-            optimizer.lr = self.rate * self.schedule.current
-        elif self.schedule is not None:
-            optimizer.lr = self.rate * self.schedule(state.updates / self.updates)
-        optimizer.zero_grad()
-        with np.errstate(over="ignore", invalid="ignore"):  # it shows in the loss
-            for k in range(parts):
-                x, y, indices = next(some)
-                size = len(x if indices is None else indices)
-                share, last = None if size == count else size / count, k == parts - 1
-                objective, value, score, gradients = self._part(size, x, y, indices, share, last)
-                if not math.isfinite(float(objective)):
-                    self._repeat(float(objective))
-                for p, gradient in zip(self._moved, gradients, strict=False):
-                    p.grad = gradient
-                state.loss += float(value) * size
-                state.score += float(score)
-                state.seen += size
+        state, rate = self.state, self._scheduled()
+        self.optimizer.zero_grad()
+        for k in range(parts):
+            x, y, indices = next(some)
+            size = len(x if indices is None else indices)
+            share, last = None if size == count else size / count, k == parts - 1
+            objective, value, score, gradients = self._part(size, x, y, indices, share, rate, last)
+            if not math.isfinite(float(objective)):
+                self._repeat(float(objective))
+            for p, gradient in zip(self._moved, gradients, strict=False):
+                p.grad = gradient
+            state.loss += float(value) * size
+            state.score += float(score)
+            state.seen += size
         state.batches += parts
         state.updates += 1
+
+    def _scheduled(self) -> float | None:
+        """The rate of this update; None if it stays what it is."""
+        if self.schedule is None:
+            return None
+        if isinstance(self.schedule, optim.Plateau):
+            factor = self.schedule.current
+        else:
+            factor = self.schedule(self.state.updates / self.updates)
+        rate: float = checked_number("lr", self.rate * factor)
+        return rate
 
     # -- a loss that is not finite ------------------------------------------------------------
 
