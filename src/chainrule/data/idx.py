@@ -125,7 +125,8 @@ def _unpack(path: AnyPath, file: gzip.GzipFile, size: int) -> NDArray[Any]:
     while part := file.read(min(STEP, claimed + 1 - len(content))):
         content += part
     _check_size(path, dtype, shape, claimed, len(content))
-    return _read_only(np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("=")))
+    array = np.frombuffer(content, dtype).reshape(shape)
+    return _read_only(array.astype(dtype.newbyteorder("="), copy=False))
 
 
 def _check_size(
