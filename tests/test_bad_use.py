@@ -1,5 +1,7 @@
 """Gradients, gates, networks and data used wrongly, and what is said; as in test_bad_input.py."""
 
+import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +181,26 @@ def test_an_array_made_inside_a_derivative_warns_with_the_line():
     ):
         gradient = cr.grad(lost)(cr.asarray([3.0]))
     assert gradient.tolist() == [3.0]
+
+
+def test_a_number_made_inside_a_derivative_warns_with_the_line():
+    def lost(x):
+        return x * math.sin(x)  # the line that is named
+
+    line = lost.__code__.co_firstlineno + 1
+    with pytest.warns(UserWarning, match=rf"Python float.*{Path(__file__).name}:{line}\).*item"):
+        gradient = cr.grad(lost)(cr.asarray(3.0, dtype=cr.float64))
+    assert float(gradient) == math.sin(3.0)
+
+
+def test_numbers_that_are_meant_or_have_no_derivative_do_not_warn():
+    def f(x):
+        text = f"{x:.1f} {int(x)} {cr.nn.accuracy([[x, 0.0]], [0])}"
+        return x * x.item() if x > 0 else len(text) * x
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert float(cr.grad(f)(3.0)) == 3.0
 
 
 # -- vmap ---------------------------------------------------------------------------------------

@@ -229,7 +229,18 @@ class Tensor:
             )
         return self._concrete(what).reshape(())[()]
 
+    def _path_ends(self, what: str, meant: str) -> None:
+        """Warn where a derivative is taken through this, and something else is made of it."""
+        if self._node is not None and CONTEXT.get().functional:
+            warnings.warn(
+                f"{what} was made of a Tensor that a derivative is being taken through; the path "
+                f"ends there ({program_line()}). Use chainrule's functions to keep it, or {meant} "
+                "to say that you mean it",
+                stacklevel=3,
+            )
+
     def __float__(self) -> float:
+        self._path_ends("a Python float", "item()")
         return float(self._scalar("float()"))
 
     def __int__(self) -> int:
@@ -292,13 +303,7 @@ class Tensor:
     # -- NumPy and other libraries ------------------------------------------------------------
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if self._node is not None and CONTEXT.get().functional:
-            warnings.warn(
-                "a NumPy array was made of a Tensor that a derivative is being taken through; the "
-                f"path ends there ({program_line()}). Use chainrule's functions to keep it, "
-                "or stop_gradient to say that you mean it",
-                stacklevel=2,
-            )
+        self._path_ends("a NumPy array", "stop_gradient")
         value = self._concrete("np.asarray()")
         if dtype is not None and np.dtype(dtype) != value.dtype:
             if copy is False:
