@@ -19,8 +19,8 @@ Each sum then costs three more cycles at its end; the second operand may be pack
 Then, from the sizes of caches:
 
 - Packing: B always where its lanes do not stand side by side; either where the steps lie so far
-  apart that they drive each other out of the cache, and are read often enough: B, whose lines come
-  from L2 in any case, by many runs of rows.
+  apart that they drive each other out of the cache, and are read often enough: A by many panels,
+  B, whose lines come from L2 in any case, by many runs of rows.
 - Blocks of the summed loop, so that a panel of B stays in a quarter of L2, and finds place there
   if its steps crowd into few sets; partial sums wait in scratch. Bands of rows, so that their part
   of A stays in an eighth of L3.
@@ -42,7 +42,8 @@ from .machine import Machine
 SMALL = 30_000
 """Multiply-adds below which waking the other threads costs more than they bring."""
 MANY = 16
-"""Runs of rows from which on it pays to copy B where its lanes stand side by side."""
+"""Panels from which on it pays to copy A, and runs of rows from which on it pays to copy B where
+its lanes stand side by side."""
 PARTS = 8
 """Into how many parts a long sum with few outputs is split."""
 BARRIER = 5000
@@ -367,7 +368,7 @@ def _blocked(made: Plan, problem: Contraction, machine: Machine, threads: int) -
     crowds = steps * (apart & -apart) / machine.l2  # lines of B's steps for each place in L2
     often = MANY if crowds <= steps / BRIEF else MANY // 4
     packed = (
-        made.panels >= 4 and alone and lies[0],
+        made.panels >= MANY and alone and lies[0],
         made.packed[1] or (made.runs.parts >= often and made.lane.strides[1] == 1 and lies[1]),
     )
     outermost = made.inner[0].size
