@@ -192,6 +192,18 @@ def test_clip_passes_on_its_closed_interval():
     assert np.isnan(float(cr.clip(np.float64(NAN), 0.0, 1.0)))
 
 
+def test_clip_at_bounds_that_are_nan_is_nan_as_in_numpy():
+    x = np.array([-2.0, 0.5, 2.0])
+    cases = [
+        (NAN, 1.0), (0.0, NAN), (NAN, NAN), (None, NAN), (NAN, None),
+        (np.array([NAN, 0.0, NAN]), np.array([1.0, NAN, 1.0])), (np.array([0, 1, 0]), 1),
+    ]  # fmt: skip
+    for low, high in cases:
+        assert_same(cr.clip(x, low, high), np.clip(x, low, high))
+        if low is not None and high is not None:
+            assert_same(cr.compile(cr.clip)(x, low, high), np.clip(x, low, high))
+
+
 def test_abs_and_sign_at_zero():
     x = np.array([-2.0, -0.0, 0.0, 3.0])
     check_first(cr.abs, x, [-1, 0, 0, 1])

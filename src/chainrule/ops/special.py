@@ -8,7 +8,7 @@ import numpy as np
 
 from .arithmetic import abs, maximum
 from .dispatch import floats, itself, stop_gradient, to_tensor
-from .logic import equal, isinf, less, logical_and, logical_or, where
+from .logic import equal, isinf, isnan, less, logical_and, logical_or, where
 from .tensor import ArrayLike, Tensor
 from .transcendental import exp, log, log1p, sqrt
 
@@ -65,13 +65,22 @@ def logaddexp(x1: ArrayLike, x2: ArrayLike, /) -> Tensor:
 
 
 def clip(x: ArrayLike, /, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor:
-    """x held between two bounds. The gradient passes on the closed interval, bounds included."""
+    """x held between two bounds. The gradient passes on the closed interval, bounds included.
+
+    NaN where x or a bound is NaN, as in NumPy.
+    """
     y = to_tensor(x)
     if min is not None:
-        y = where(less(y, min), min, y)
+        y = where(_or_nan(less(y, min), min), min, y)
     if max is not None:
-        y = where(less(max, y), max, y)
+        y = where(_or_nan(less(max, y), max), max, y)
     return itself(y)
+
+
+def _or_nan(beyond: Tensor, bound: ArrayLike) -> Tensor:
+    """Where a bound takes the place of x: beyond it, and where it is NaN."""
+    known = isinstance(bound, (int, float)) and not math.isnan(bound)
+    return beyond if known else logical_or(beyond, isnan(bound))
 
 
 def softplus(x: ArrayLike, /) -> Tensor:
