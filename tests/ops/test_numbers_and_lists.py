@@ -150,3 +150,19 @@ BAD = [
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "uint32", "int64", "uint64"])
+@pytest.mark.parametrize(
+    "f", [cr.softmax, cr.log_softmax, cr.logsumexp, cr.vector_norm], ids=lambda f: f.__name__
+)
+def test_integers_do_not_wrap_on_the_way_to_a_float(f, dtype):
+    high = min(np.iinfo(dtype).max, 30_000)
+    x = np.array([[3, 1, 2, 0], [high, high - 1, 5, max(np.iinfo(dtype).min, -high)]], dtype)
+    exact = np.asarray(f(x.astype("float64")))
+    for found in (f(x), cr.compile(f)(x)):
+        np.testing.assert_allclose(np.asarray(found), exact, rtol=1e-5, atol=1e-40)
+
+
+def test_softmax_takes_bools():
+    assert cr.softmax([[True, False]]).tolist() == cr.softmax([[1.0, 0.0]]).tolist()

@@ -19,7 +19,7 @@ from ..core.primitive import Array, Params, Primitive
 from ..core.types import ArrayType, Shape, ordered_axes, size_of
 from ..errors import DTypeError, ShapeError
 from .arithmetic import abs as abs_
-from .dispatch import as_tensors, bind, broadcast_to, to_tensor, together
+from .dispatch import as_tensors, bind, broadcast_to, floats, together
 from .reducing import max as max_
 from .reducing import min as min_
 from .reducing import sum as sum_
@@ -445,8 +445,11 @@ def trace(x: ArrayLike, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
 def vector_norm(
     x: ArrayLike, /, *, axis: Any = None, keepdims: bool = False, ord: float = 2
 ) -> Tensor:
-    """(Σ |x|^ord)^(1/ord) along the axes; ord may be 0 (count of nonzeros), ∞ or -∞."""
-    x = to_tensor(x)
+    """(Σ |x|^ord)^(1/ord) along the axes; ord may be 0 (count of nonzeros), ∞ or -∞.
+
+    Integers count as floats, so that their squares do not overflow.
+    """
+    (x,) = floats(x)
     if ord == 2:
         return sqrt(sum_(x * x, axis=axis, keepdims=keepdims))
     if ord in (float("inf"), -float("inf")):

@@ -29,6 +29,7 @@ from .dispatch import (
     astype,
     bind,
     broadcast_to,
+    floats,
     itself,
     stop_gradient,
     to_tensor,
@@ -391,7 +392,7 @@ def diff(x: ArrayLike, /, *, axis: int = -1, n: int = 1, prepend: ArrayLike | No
 
 def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log Σ e^x along the axes, without overflow; derivative softmax(x)."""
-    x = to_tensor(x)
+    (x,) = floats(x)
     axes = normalize_axes(axis, x.ndim)
     if 0 in (x.shape[a] for a in axes):  # the sum of nothing
         shape = _ones(x.shape, axes) if keepdims else _without(x.shape, axes)
@@ -417,5 +418,5 @@ def log_softmax(x: ArrayLike, /, *, axis: int | tuple[int, ...] = -1) -> Tensor:
 
 def _below_0(x: ArrayLike, axis: Axis) -> Tensor:
     """x moved so that its largest entry is 0: e^x does not overflow."""
-    scores = to_tensor(x)
+    (scores,) = floats(x)
     return scores - stop_gradient(max(scores, axis=axis, keepdims=True))
